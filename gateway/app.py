@@ -76,7 +76,7 @@ class Gateway:
         data, control = self.data, self.control
         self.live, self.nodes, self.operators = control.live, control.nodes, control.operators
         self.config_parts, self.rehearsals = control.config_parts, control.rehearsals
-        self.listener, self.life = data.listener, data.life
+        self.listener, self.life, self.tls = data.listener, data.life, data.tls
         self.lifetimes, self.memory = data.lifetimes, data.memory
         self.stored, self.issuers = data.callers.stored, data.callers.issuers
         self.credentials, self.authentication = data.callers.credentials, data.callers.authentication

@@ -149,7 +149,7 @@ class GatewayApplication(asab.Application):
         await pages.setup()
         limits = slots.admin_limits(interpreter.raise_nofile_limit())
         clients = Clients(lambda peer: is_trusted(peer, gateway.live.current.trusted))
-        self._admin = Listener(pages, limits, accept_batch=1, clients=clients)
+        self._admin = Listener(pages, limits, accept_batch=1, clients=clients, sites=gateway.tls)
         self._admin.take(sockets, self._admin_key)
         await self._admin.open()
 

@@ -16,6 +16,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.http.head import Head
 from gateway.core.model import CorsRule, Identity, Route, Tenant, WebSocketRule
 from gateway.core.policy.budget import Held
+from gateway.core.policy.certificates import Name
 from gateway.core.policy.forwarding import is_trusted
 from gateway.core.policy.limits import Fields
 from gateway.core.routing import snapshot as compiled
@@ -133,16 +134,38 @@ class ClientTunnel(ResponseWriter, Protocol):
         ...
 
 
+class Certificate(Protocol):
+    """A client's certificate, verified with its connection (edge/tls/client_certificate.py).
+
+    fingerprint: SHA-256 of it. begins, ends: when it is valid, in seconds since the epoch. lines: the header
+    lines that tell a backend of it. is_current: what it was verified with has not changed since.
+    """
+
+    fingerprint: str
+    names: tuple[Name, ...]
+    begins: float
+    ends: float
+    lines: bytes
+
+    @property
+    def is_current(self) -> bool: ...
+
+
 class Client(Protocol):
     """The client's connection, as the code that serves its call sees it.
 
     transport: None once it is gone. writer: the response that is being written by callbacks, None when none
     is. tunnel: what the connection carries once it is no longer HTTP. writing_paused: what was written waits
-    for the client to read.
+    for the client to read. scheme: https where the connection has TLS, else http. fields: header lines of
+    each response. certificate: the client's, None when it showed none.
     """
 
     transport: asyncio.Transport | None
+    scheme: str
+    fields: bytes
 
+    @property
+    def certificate(self) -> Certificate | None: ...
     @property
     def writer(self) -> ResponseWriter | None: ...
     @property

@@ -9,14 +9,22 @@ from gateway.auth.api_keys import REVOKED
 from gateway.auth.credentials import SEVERAL, Credentials, presented
 from gateway.auth.issuers import Issuers, Takes
 from gateway.auth.oauth.tickets import Tickets
+from gateway.auth.revocations import Revocations
 from gateway.auth.stored import StoredCredentials
-from gateway.call import Call, CallRoute
+from gateway.call import Call, CallRoute, Certificate
 from gateway.core.api_keys import is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.http.head import Head, read
 from gateway.core.http.tickets import MARK, tickets_of, without_tickets
 from gateway.core.model import Identity
+from gateway.core.policy.certificates import CertificateRule, identify
 from gateway.core.websocket.handshake import BEARER, bearer_tokens
+
+_MTLS = "mtls"
+_MOST = 10_000  # clients' certificates that are remembered
+_NO_CERTIFICATE = "This path takes a client's certificate, and this connection showed none."
+_OUTDATED = "The certificate was verified with what has been replaced: connect again."
+_EXPIRED = "The client's certificate is not valid at this time."
 
 
 class AuthenticationChain:
@@ -40,12 +48,17 @@ class AuthenticationChain:
         self._issuers = issuers
         self._stored = stored
         stored.revocations.on_change(self._forget_revoked)
+        self._certificates = _Certificates(credentials, stored.revocations, limit_client)
         self._tickets = tickets
         self._limit_client = limit_client
 
     def try_authenticate(self, call: Call) -> Identity | None:
         """The identity, where that needs no waiting; None where only `authenticate` can tell. Raises
         Unauthenticated, IssuerUnavailable, ClientLimit."""
+        if call.route is not None and call.route.callers is not None:
+            shown = self._certificates.identity(call)
+            if shown is not None:
+                return shown
         head = call.head
         try:
             if head.protocols or (call.query and MARK in call.query):
@@ -84,6 +97,11 @@ class AuthenticationChain:
     async def authenticate(self, call: Call) -> Identity:
         """The identity, for a call of which `try_authenticate` could not tell it; may wait for an issuer on
         the network. Raises Unauthenticated, IssuerUnavailable."""
+        if call.identity is not None and call.identity.kind == _MTLS:
+            shown = self._certificates.identity(call)
+            if shown is None:
+                raise Unauthenticated(REVOKED)
+            return shown
         return await self.identity(call.head.token, takes(call.route))
 
     async def identity(self, text: str, takes: Takes = lambda name: False) -> Identity:
@@ -139,3 +157,72 @@ def _text(head: Head) -> str:
         return head.token or presented(head)
     except Unauthenticated:
         return ""
+
+
+# --- by the certificate of the connection ---
+
+
+class _Certificates:
+    """Verified certificates and their identities. limit_client: see AuthenticationChain. now: seconds since
+    the epoch."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        revocations: Revocations,
+        limit_client: Callable[[Call], None],
+        now: Callable[[], float] = time,
+    ) -> None:
+        self._credentials = credentials
+        self._revocations = revocations
+        self._limit_client = limit_client
+        self._now = now
+        self._known: dict[str, tuple[tuple[CertificateRule, ...], Identity]] = {}
+        revocations.on_change(self._known.clear)
+
+    def identity(self, call: Call) -> Identity | None:
+        """The identity by the certificate of the call's connection; None where the route takes none, and
+        where it takes other credentials too and one of them is presented, or no certificate. Raises
+        Unauthenticated, ClientLimit."""
+        rule = call.route.callers if call.route is not None else None
+        if rule is None or _MTLS not in rule.kinds:
+            return None
+        certificate = call.client.certificate if call.client is not None else None
+        if len(rule.kinds) > 1 and (certificate is None or _presents_another(call)):
+            return None
+        if certificate is None:
+            self._limit_client(call)
+            raise Unauthenticated(_NO_CERTIFICATE)
+        rules = call.snapshot.certificates
+        known = self._known.get(certificate.fingerprint)
+        if known is None or known[0] is not rules:
+            self._limit_client(call)
+            known = rules, self._verify(certificate, rules)
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[certificate.fingerprint] = known
+        if not certificate.is_current:
+            raise Unauthenticated(_OUTDATED, close=True)
+        if not certificate.begins <= self._now() < certificate.ends:
+            raise Unauthenticated(_EXPIRED, close=True)
+        return known[1]
+
+    def _verify(self, certificate: Certificate, rules: tuple[CertificateRule, ...]) -> Identity:
+        """Raises Unauthenticated."""
+        of = certificate.names, certificate.fingerprint, certificate.begins, certificate.ends
+        issuer = ""
+        try:
+            identity = identify(rules, *of)
+            issuer = identity.issuer
+            if self._revocations.covers(identity):
+                raise Unauthenticated(REVOKED)
+        except Unauthenticated:
+            self._credentials.count(issuer or _MTLS, "refused")
+            raise
+        self._credentials.count(issuer, "verified")
+        return identity
+
+
+def _presents_another(call: Call) -> bool:
+    head = call.head
+    return bool(head.authorization or head.api_keys or head.protocols or MARK in call.query)

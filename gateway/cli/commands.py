@@ -32,6 +32,7 @@ from gateway.core.routing.amounts import parse_duration
 from gateway.core.routing.problems import Problems
 from gateway.core.routing.settings import json_schema
 from gateway.edge.backend.tls import TlsUnusable, load
+from gateway.edge.tls.sites import SiteUnusable, TlsSites
 from gateway.process.folders import socket_folder
 from gateway.setting_errors import named_by
 
@@ -155,9 +156,11 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
         compiled, found = _compile_text(path, read_config(str(path)), config, own), []
     except ConfigRefused as refused:
         compiled, found = None, refused.problems
+    unusable, notes = _tls_problems(config) if config is not None and config.tls else ([], [])
     if arguments.json:
         shown = name if given == "-" else str(path)
-        print(json.dumps({"file": shown, "problems": [as_dict(p) for p in found]}, indent=2))
+        said = {"file": shown, "problems": [as_dict(p) for p in found], "tls": [*unusable, *notes]}
+        print(json.dumps(said, indent=2))
     elif compiled is None:
         console.problems(name, found)
         console.err.print(f"[bold red]{console.count(len(found), 'problem')}[/] in {escape(name)}")
@@ -177,7 +180,22 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
                 console.err.print(f"[yellow]note:[/] {where}: {escape(file)} is not there on this machine")
         for note in _tls_notes(compiled.backends):
             console.err.print(f"[yellow]note:[/] {escape(note)}")
-    return 1 if found else 0
+    if not arguments.json:
+        for text in unusable:
+            console.err.print(f"[bold red]error:[/] {escape(text)}")
+        for text in notes:
+            console.err.print(f"[yellow]note:[/] {escape(text)}")
+    return 1 if found or unusable else 0
+
+
+def _tls_problems(config: ProcessConfig) -> tuple[list[str], list[str]]:
+    """What is wrong with certificates: what keeps the gateway from starting, and what should be known all the
+    same; each with the section, the file, the reason and a hint."""
+    try:
+        sites = TlsSites(config.tls, config.path)
+    except SiteUnusable as unusable:
+        return str(unusable).split("\n"), []
+    return [], list(sites.warnings())
 
 
 def _tls_notes(backends: Mapping[str, Backend]) -> Iterable[str]:

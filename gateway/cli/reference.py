@@ -50,6 +50,7 @@ _TITLES = {
     "ClaimsSettings": "Its claims: `claims:`",
     "IntrospectionSettings": "Asking it: `introspection:`",
     "SecretSettings": "Where a secret is: `client_secret:`",
+    "CertificateSettings": "Clients that show a certificate: `certificates: NAME:`",
     "TenantSettings": "A tenant: `tenants: NAME:`",
     "DocumentsSettings": "Its documents: `documents:`",
     "RouteSettings": "A route: each of `routes:`",

@@ -45,7 +45,7 @@ class TenantId:
         return self.value
 
 
-CredentialKind = Literal["jwt", "api_key"]  # a token of an issuer, or a key that the gateway gave out
+CredentialKind = Literal["jwt", "api_key", "mtls"]  # a token, a key of ours, or a certificate of the client
 IdentityForm = Literal["signed", "headers", "both"]  # how a backend is told who calls
 
 

@@ -110,7 +110,7 @@ def check(revocation: Revocation, now: float) -> None:
 
 # What each kind of name is in an identity; the most precise first.
 _NAMES: dict[str, Callable[[Identity], str]] = {
-    "jti": lambda identity: identity.credential_id if identity.kind == "jwt" else "",
+    "jti": lambda identity: identity.credential_id if identity.kind != "api_key" else "",
     "api_key": key_id,
     "subject": lambda identity: identity.subject,
     "tenant": lambda identity: identity.tenant.value,

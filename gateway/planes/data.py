@@ -91,6 +91,7 @@ class DataPlane:
         revocations = self.callers.stored.revocations
         self.lifetimes = Lifetimes(revocations.expires)
         revocations.on_change(self.lifetimes.recheck)
+        self.tls = ground.tls((*config.listen, *config.admin), on_verified=self.lifetimes.doubt)
         self.spools, self.tunnels = Spools(config.spool), Tunnels(self.lifetimes)
         host = self.sharing.host
         make_health, make_admission = (host.health, host.admission) if host else (Health, Admission)
@@ -119,7 +120,7 @@ class DataPlane:
         slots = public_limits(interpreter.raise_nofile_limit(), config.connections)
         self.clients = Clients(lambda peer: is_trusted(peer, live.current.trusted), config.client_connections)
         self.metrics.add(self.clients.refused)
-        self.listener = Listener(self.life, slots, memory=self.memory, clients=self.clients)
+        self.listener = Listener(self.life, slots, memory=self.memory, clients=self.clients, sites=self.tls)
 
     def _authorization_server(self) -> AuthorizationServer:
         config = self.config
@@ -149,7 +150,7 @@ class DataPlane:
         callers = self.callers
         rooms = self.health, self.admission, self.pools, self.spools, callers.credentials, callers.issuers
         for instruments in (
-            *(room.instruments() for room in (*rooms, self.sharing)),
+            *(room.instruments() for room in (*rooms, self.sharing, self.tls)),
             (self.retries.counter,),
         ):
             for instrument in instruments:
@@ -186,7 +187,8 @@ class DataPlane:
     async def open(self) -> None:
         """Take clients from now on; ready from then."""
         await self.listener.open()
-        for watch in (*self._watches_of_keys(), self.probes.watch(), self.admission.watch()):
+        watches = self.probes.watch(), self.admission.watch(), self.tls.watch()
+        for watch in (*self._watches_of_keys(), *watches):
             self._tasks.append(asyncio.create_task(watch))
         self.ready = True
 
@@ -208,6 +210,7 @@ class DataPlane:
     async def reload(self) -> None:
         """What SIGHUP asks for, beside the config: the keys again, and whether streams may go on."""
         await self.refresh_keys(due=True)
+        await self.tls.reload()
         await self.lifetimes.reask()
 
     # --- the config ---

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
+from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
+from gateway.edge.tls.sites import TlsSites
 from gateway.setting_errors import named_by
 
 
@@ -26,6 +28,14 @@ class Ground:
     application: Any = None
     now: Callable[[], float] = monotonic
     wall: Callable[[], float] = time
+
+    def tls(
+        self, listens: Iterable[Listen], *, on_verified: Callable[[], None] = lambda: None
+    ) -> TlsSites:
+        """What these listeners name of TLS. Raises SiteUnusable."""
+        named = {one.tls for one in listens}
+        settings = [one for one in self.config.tls if one.name in named]
+        return TlsSites(settings, self.config.path, on_verified=on_verified, wall=self.wall)
 
     def named(self, setting: str, path: str) -> AbstractContextManager[None]:
         """What fails inside is said with the setting that names the path."""

@@ -19,6 +19,7 @@ from gateway.core.process import changes
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.compile import TargetOf
+from gateway.edge.tls.sites import TlsSites
 from gateway.limits.quotas import Quotas
 from gateway.planes import conf
 from gateway.planes.asking import WorkerPlanes
@@ -83,14 +84,15 @@ class Master:
         )
         for instrument in self.services.instruments():
             self.metrics.add(instrument)
+        self.tls = self._ground.tls((*config.listen, *config.admin))
         self.planes = WorkerPlanes(self._workers, self.metrics)
         self.via, self.store_available = config.own_via(secret), True
         served = Served(_no_target, lambda: self.bound, self.planes.recent)
         follows = Following(self._applied, self._refused, self._spread)
         rooms = self._ground, self.callers, self.signer, served, follows, self._child_event
         self.control = ControlPlane(*rooms, supervise=supervise)
-        for gauge in self.control.instruments():
-            self.metrics.add(gauge)
+        for instrument in (*self.control.instruments(), *self.tls.instruments()):
+            self.metrics.add(instrument)
         self.workers: Workers | None = None
         self._name_rooms()
 
@@ -142,7 +144,7 @@ class Master:
             await self.workers.start()
             self.control.watch()
             keys = PeriodicTask("loading the keys again", _KEYS_POLL, self._refresh_keys)
-            self._tasks += map(asyncio.create_task, (keys.run(), self.planes.watch()))
+            self._tasks += map(asyncio.create_task, (keys.run(), self.planes.watch(), self.tls.watch()))
             self._started = True
         except BaseException:
             await self.drain()
@@ -220,6 +222,7 @@ class Master:
         """What SIGHUP asks for: config and keys again, and new workers; while they are being replaced, once
         more after that."""
         await self.issuers.refresh(due=True)
+        await self.tls.reload()
         await self.control.reload()
         self._roll_again = True
         if self._rolling is None or self._rolling.done():
@@ -233,6 +236,7 @@ class Master:
             outcome = {"workers": 0, "restart": [], "refused": ""}
             try:
                 config = conf.read(self.config.path)
+                TlsSites(config.tls, config.path)
                 outcome["restart"] = self._left_to_a_restart(config)
                 await self._replace_workers(config)
                 outcome["workers"] = self.workers.number if self.workers is not None else 0

@@ -92,7 +92,12 @@ class Worker:
         self._install_log()
         channel = await Channel.open(self._sock, self._handlers(), self._master_gone)
         self._log.use(channel)
-        self.plane = plane = DataPlane(self.ground, channel, self._table)
+        try:
+            self.plane = plane = DataPlane(self.ground, channel, self._table)
+        except OSError as error:  # certificates that are being replaced
+            channel.tell("failed", str(error))
+            await channel.close()
+            return 1
         self.live = FollowedConfig(self._compiler(), self._applied)
         self._shown = shown = Shown(plane, self.live)
         numbers = ProcessNumbers()

@@ -18,7 +18,7 @@ class Requests:
         self._backend = backend.name
         self._signer = signer if backend.identity != "headers" else None
         self._plain = backend.identity != "signed"
-        self._origins: dict[tuple[str, str, str], bytes] = {}
+        self._origins: dict[tuple[str, str, str, str], bytes] = {}
 
     def whole(self, call: Call, total: float) -> bytes:
         """The request with its body, where that came whole. total: as for `head`."""
@@ -64,7 +64,8 @@ class Requests:
         route is of one snapshot, and a head of one client's connection."""
         head, route = call.head, call.route
         assert route is not None
-        host = head.hosts[0]
+        host, client = head.hosts[0], call.client
+        certificate = client.certificate if client is not None else None
         authorization = ""
         if route.forward_authorization and head.authorization:
             authorization = f"Authorization: {head.authorization[0]}\r\n"
@@ -74,20 +75,21 @@ class Requests:
                 head.block(),
                 authorization.encode(),
                 call.identity.lines if self._plain and call.identity is not None else b"",
-                self._forwarding(call, host, route.strip),
+                certificate.lines if certificate is not None else b"",
+                self._forwarding(call, client.scheme if client is not None else "http", host, route.strip),
             )
         )
 
-    def _forwarding(self, call: Call, host: str, prefix: str) -> bytes:
+    def _forwarding(self, call: Call, scheme: str, host: str, prefix: str) -> bytes:
         """The X-Forwarded lines; the same for all calls of a client, so they are remembered."""
         trusted = forwarding.is_trusted(call.peer, call.snapshot.trusted)
-        key = (call.peer, host, prefix)
+        key = (call.peer, scheme, host, prefix)
         known = self._origins.get(key) if not trusted else None
         if known is not None:
             return known
         said = call.head.forwarded if trusted else ()
         pairs = forwarding.pairs(
-            call.peer, said, call.snapshot.trusted, scheme="http", host=host, prefix=prefix
+            call.peer, said, call.snapshot.trusted, scheme=scheme, host=host, prefix=prefix
         )
         block = "".join(f"{name}: {value}\r\n" for name, value in pairs if value).encode(
             "utf-8", "surrogateescape"

@@ -28,6 +28,7 @@ REVISIONS = ThreadPoolExecutor(2, "revisions")  # of the config, in their file
 AUDIT = ThreadPoolExecutor(1, "audit")  # its file: new lines
 AUDIT_READS = ThreadPoolExecutor(2, "audit reads")  # pages of it, and its verification
 AUDIT_COPY = ThreadPoolExecutor(1, "audit copy")  # a file on another disk
+TLS = ThreadPoolExecutor(1, "tls")  # the files of certificates
 KEYS = ThreadPoolExecutor(2, "keys")  # the file of the keys
 AUTH = ThreadPoolExecutor(2, "auth")  # the file of API keys and revocations
 QUOTAS = ThreadPoolExecutor(1, "quotas")  # their file

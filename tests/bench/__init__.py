@@ -2,8 +2,8 @@
 
     make bench                                      all of it (about twenty-five minutes)
     .venv/bin/python -m tests.bench --quick         all of it, short and rough (six minutes)
-    .venv/bin/python -m tests.bench --only table    one part: proxy, download, latency, idle, token, table,
-                                                    reload, shields, admission, isolation or documents
+    .venv/bin/python -m tests.bench --only table    one part: proxy, download, latency, idle, tls, token,
+                                                    table, reload, shields, admission, isolation or documents
     .venv/bin/python -m tests.bench --compare A B   two results (var/bench/*.json) side by side
 
 How to read it
@@ -30,6 +30,9 @@ latency 1,000 requests/s by h2load on a fixed schedule, its 20 connections a mil
 idle    Connections that each served one request and stay open: memory of the gateway's processes (Pss),
         less what it was before, for each. A second wave shows whether what the first left is used again.
         The kernel's own memory for a socket is not in it.
+tls     GETs over kept connections with TLS 1.3 beside plain ones, by turns, to the same gateway, as in proxy.
+        Full handshakes (openssl s_time, 4 clients, ECDSA P-256) beside HAProxy, for each second of the
+        server's CPU. Connections as in idle, with TLS.
 token   What Keys.verify takes for a token that it has not seen, beside jwt.decode with the same key and
         checks, in this process, by turns.
 table   What one match costs in the routing table, in nanoseconds, with 10, 1,000 and 10,000 routes. `hot`:

@@ -29,6 +29,7 @@ from tests.bench.parts import (
     reload,
     routing_table,
     shields,
+    tls,
     token_cost,
 )
 from tests.bench.reports import (
@@ -68,6 +69,10 @@ PARTS: dict[str, Part] = {
     "download": (lambda place, a, say: download.run(place, *_turns(a), say), report.download),
     "latency": (lambda place, a, say: latency.run(place, *_turns(a), say), report.latency),
     "idle": (lambda place, a, say: idle.run(place, 1_000 if a.quick else 5_000, say), report.idle),
+    "tls": (
+        lambda place, a, say: tls.run(place, *_turns(a), 1_000 if a.quick else 5_000, say),
+        report.tls,
+    ),
     "token": (lambda place, a, say: token_cost.run(place, 500 if a.quick else 5_000), report.token),
     "table": (lambda place, a, say: routing_table.run(5 if a.quick else 50), report.table),
     "reload": (lambda place, a, say: reload.run(place, *((1, 2) if a.quick else (3, 4)), say), report.reload),

@@ -10,7 +10,7 @@ import pytest
 from gateway.cli import reference
 from gateway.core import errors
 from gateway.core.errors import GatewayError
-from gateway.core.process import operators, settings
+from gateway.core.process import operators, settings, tls
 from gateway.core.process import reference as process_reference
 from gateway.core.process.settings import parse_process
 
@@ -30,6 +30,9 @@ BESIDE = {
     "path": {"config": ZOOKEEPER},
     "credentials": {"config": ZOOKEEPER},
     "uri": {"config": {"source": "mongodb", "uri": "mongodb://other.example:27017/gateway"}},
+    "tls:NAME": {"tls:shop": {"certificate": "tls.pem"}},
+    "client": {"tls:shop": {"certificate": "tls.pem", "verify": "ca.pem"}},
+    "crl": {"tls:shop": {"certificate": "tls.pem", "verify": "ca.pem"}},
     "backend:NAME": {"backend:shop": {"command": "python app.py"}},
 }
 
@@ -49,6 +52,7 @@ def test_the_reference_is_what_the_command_gives() -> None:
 def test_the_reference_has_every_key_of_the_process_and_no_other() -> None:
     read = {name: set(keys) for name, keys in settings.KEYS.items()} | {
         "backend:NAME": set(settings.BACKEND_KEYS),
+        "tls:NAME": set(tls.KEYS),
         operators.NAMED: {"NAME"},
     }
     assert {name: set(keys) for name, keys in process_reference.SECTIONS.items()} == read

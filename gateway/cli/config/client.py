@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -108,16 +108,26 @@ class AdminClient:
     between two of them. Neither a redirect nor a proxy is followed: the token goes to that URL only.
 
     url: of the admin listener; `unix:` and a path, too. token: "" for none. named: who says that it is there;
-    no_token: why there is no token; both for messages. Raises ValueError for a URL that cannot be used, and
-    for one that would carry the token in the clear, unless `insecure`.
+    no_token: why there is no token; both for messages. certificates: files of those that it may show,
+    whatever its name is; without them one of a CA that is known here (SSL_CERT_FILE names others). Raises
+    ValueError for a URL that cannot be used, and for one that would carry the token in the clear, unless
+    `insecure`.
     """
 
     def __init__(
-        self, url: str, token: str = "", *, named: str, no_token: str = "", insecure: bool = False
+        self,
+        url: str,
+        token: str = "",
+        *,
+        named: str,
+        no_token: str = "",
+        insecure: bool = False,
+        certificates: Iterable[str] = (),
     ) -> None:
         self._parts, self._path = _parse(url)
         self._token = token
         self._named = named
+        self._certificates = tuple(certificates)
         self._no_token = no_token
         self.url = UNIX + self._path if self._path else self._parts.geturl().rstrip("/")
         far = self._parts.scheme == "http" and not self._path
@@ -186,9 +196,14 @@ class AdminClient:
         if self._path:
             return _UnixConnection(self._path, seconds)
         if self._parts.scheme == "https":
-            context = ssl.create_default_context()  # SSL_CERT_FILE names other CAs
+            context = self._context()
             return http.client.HTTPSConnection(host, self._parts.port, timeout=seconds, context=context)
         return http.client.HTTPConnection(host, self._parts.port, timeout=seconds)
+
+    def _context(self) -> ssl.SSLContext:
+        if self._certificates:
+            return _Trusting.of(self._certificates)
+        return ssl.create_default_context()
 
     def _why(self, error: Exception, *, unknown: bool) -> str:
         """unknown: whether what was asked for may have been done."""
@@ -229,6 +244,25 @@ class AdminClient:
         elif status == 429 and headers.get("Retry-After"):
             text = f"{text} Try again in {headers['Retry-After']} s."
         return Refused(text, status, problem)
+
+
+class _Trusting(ssl.SSLContext):
+    """Trusts some certificates alone: those of a listener on this machine, whose names are not its address
+    here."""
+
+    @classmethod
+    def of(cls, files: Iterable[str]) -> _Trusting:
+        """The first one of each file. Raises OSError."""
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)
+        context._trust(files)
+        return context
+
+    def _trust(self, files: Iterable[str]) -> None:
+        self.check_hostname = False
+        self.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        for file in files:
+            begin, end, _ = Path(file).read_text("ascii", "replace").partition("-----END CERTIFICATE-----")
+            self.load_verify_locations(cadata=begin[max(0, begin.find("-----BEGIN CERT")) :] + end)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -293,7 +327,11 @@ def client_of(config: ProcessConfig, token: str | None = None) -> AdminClient:
         token, no_token = local_token(config)
     named = f"{console.short(config.path)} has it at {config.admin[0]}"
     # Where it listens is this machine, whatever its address is.
-    return AdminClient(url_of(config), token, named=named, no_token=no_token, insecure=True)
+    url = url_of(config)
+    shown = {one.tls for one in config.admin if one.url == url}
+    certificates = [pair.certificate for one in config.tls if one.name in shown for pair in one.pairs]
+    more = {"named": named, "no_token": no_token}
+    return AdminClient(url, token, insecure=True, certificates=certificates, **more)
 
 
 def local_token(config: ProcessConfig) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import fields
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -15,7 +15,6 @@ from gateway.core.model import (
     SMALL_FRAMES,
     Backend,
     CorsRule,
-    CredentialKind,
     Route,
     Tenant,
     Timeouts,
@@ -31,6 +30,7 @@ from gateway.core.routing.backends.settings import (
 )
 from gateway.core.routing.compile_routes import DOCUMENTS
 from gateway.core.routing.issuers import settings as issuers
+from gateway.core.routing.issuers.callers import DEFAULT_KINDS
 from gateway.core.routing.issuers.compile import compile_issuer
 from gateway.core.routing.settings import (
     CorsSettings,
@@ -90,7 +90,7 @@ def as_meant(kind: str, name: str, written: Any, keys: Container[str]) -> Any:
     meant = _of_model(read, keys) if isinstance(read, BaseModel) else read
     if kind == "tenants" and "name" in meant:
         meant["name"] = meant["name"] or name
-    if kind == "routes" and len(meant.get("auth", ())) == len(get_args(CredentialKind)):  # all that there are
+    if kind == "routes" and meant.get("auth") == DEFAULT_KINDS:
         meant["auth"] = frozenset()
     return meant
 

@@ -62,6 +62,9 @@ OURS = frozenset(
         "x-request-timeout",
         "x-real-ip",
         "forwarded",
+        # RFC 9440: what the client's certificate is, says whoever verified it.
+        "client-cert",
+        "client-cert-chain",
         # From these an application may take another path than the one that was authorised.
         "x-original-url",
         "x-original-uri",

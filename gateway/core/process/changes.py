@@ -21,6 +21,7 @@ _NAMES = {
     "live": "[config]",
     "seed": "[demo] seed",
     "shared": "[shared]",
+    "tls": "[tls:NAME]",
 }
 # What all processes of a host have to agree about: workers of the old and the new one serve side by side.
 FIXED = frozenset({"data", "store_uri", "keys", "tokens", "shared"})

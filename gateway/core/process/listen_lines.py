@@ -10,13 +10,14 @@ from dataclasses import replace
 from gateway.core.process import listeners
 from gateway.core.process.listeners import UNIX, Listen
 from gateway.core.process.operators import Reader
-from gateway.core.routing.problems import Wrong
+from gateway.core.routing.problems import Wrong, did_you_mean
 
 OPTIONS = ("proxy", "tls=NAME", "redirect=https", "mode=0660")
 _MAX_PATH = 99  # bytes: the system takes 107 (unix(7)), also while a process id stands behind it
 _NAMES = [option.partition("=")[0] for option in OPTIONS]
 _option = re.compile(r"([A-Za-z_-]+)(?:=(.*))?").fullmatch
 _mode = re.compile("0?[0-7]{3}").fullmatch
+_https = re.compile(r"https(?::[0-9]{1,5})?", re.ASCII).fullmatch
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}").fullmatch
 
 
@@ -37,7 +38,8 @@ def parse(read: Reader, section: str, default: str) -> tuple[Listen, ...]:
                 read.wrong(section, "listen", wrong.reason, wrong.hint)
                 continue
             if one.tls and f"tls:{one.tls}" not in read.sections:
-                hint = f"add [tls:{one.tls}] with its certificate and key"
+                near = did_you_mean(f"tls:{one.tls}", read.sections)
+                hint = f"{near}add [tls:{one.tls}] with its certificate and key"
                 read.wrong(section, "listen", f"there is no section [tls:{one.tls}], which {one} names", hint)
             if twice := listeners.first_clash([one], found):
                 reason = f"{one} is taken by {twice[1]} beside it"
@@ -130,8 +132,9 @@ def _tls(one: Listen, option: str, value: str) -> Listen:
 
 
 def _redirect(one: Listen, option: str, value: str) -> Listen:
-    if value != "https":
-        raise Wrong(f"{option!r} of {one} is not offered", "write redirect=https")
+    if not _https(value) or int(value[6:] or 443) > 65535:
+        hint = "write redirect=https, or with the port that clients see: redirect=https:443"
+        raise Wrong(f"{option!r} of {one} is not offered", hint)
     return replace(one, redirect=value)
 
 

@@ -28,7 +28,8 @@ class Listen:
 
     host, port: of TCP; port 0 is any free one. path: of a unix socket, "" for TCP; mode: the permissions of
     its file. tls: the name of its section [tls:NAME], "" for plain HTTP. proxy: each connection begins with
-    the header of the PROXY protocol. redirect: what requests are sent on to, "https" or "" for none.
+    the header of the PROXY protocol. redirect: what requests are sent on to, "https", with the port
+    behind it or not; "" for none.
     """
 
     host: str = ""

@@ -113,6 +113,16 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "start_timeout": Key("10", "60", "seconds until health is to be 200"),
         "try": Key("", "/catalog/products", "a path that the banner of `gateway up` shows"),
     },
+    "tls:NAME": {
+        "certificate": Key(
+            "", "shop.pem", "PEM with its chain, the first for clients that name no server; one on each line"
+        ),
+        "key": Key("", "shop.key", "private keys, in the same order; none where certificate holds them too"),
+        "verify": Key("", "clients-ca.pem", "CA certificates that clients' certificates are verified with"),
+        "client": Key("required", "optional", "whether a client has to show one, with verify"),
+        "crl": Key("", "clients-crl.pem", "clients' certificates that were revoked, with verify"),
+        "hsts": Key("0", "365d", "how long browsers are told to come by HTTPS only (RFC 6797)"),
+    },
     "demo": {
         "seed": Key("", "demo.yaml", "documents that `gateway up` puts where nothing is yet"),
     },

@@ -24,12 +24,14 @@ from gateway.core.process import (
     mongo_uri,
     operators,
     shared_state,
+    tls,
 )
 from gateway.core.process.command_line import Command
 from gateway.core.process.config_source import IN_A_FILE, ConfigSettings
 from gateway.core.process.listeners import Address, Listen
 from gateway.core.process.operators import ANY_ADMIN, Operators
 from gateway.core.process.shared_state import NOT_SHARED, SharedSettings
+from gateway.core.process.tls import TlsSettings
 from gateway.core.redact import Queries
 from gateway.core.routing.amounts import parse_size
 from gateway.core.routing.problems import Path, Problem, Problems, Wrong
@@ -60,9 +62,11 @@ _ASAB = frozenset(
 BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _WORKERS = 128  # at most
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
-_PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed", "audit_copy"})
+_PATHS = frozenset(
+    {"routing", "data", "keys", "access", "cwd", "seed", "audit_copy", "certificate", "key", "verify", "crl"}
+)
 _SEVERAL = frozenset(
-    {"command", "listen", "hosts", "algorithms", "servers", *operators.ROLES}
+    {"command", "listen", "hosts", "algorithms", "servers", "certificate", "key", *operators.ROLES}
 )  # values that may continue on the next line
 _QUOTED = frozenset({"command", *operators.ROLES})  # keys in whose values quotes are no mistake
 _FREE = frozenset(  # keys whose values may hold ; and #
@@ -88,7 +92,7 @@ class ProcessConfig:
     connections, client_connections: of clients with one process, in all and of one client; 0 for any number.
     body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
     seed: the file of what `gateway up` puts into the demo, empty for none. operators: who may use the admin
-    listener. live: where the live config is. shared: what several machines share.
+    listener. live: where the live config is. shared: what several machines share. tls: what listeners name.
     """
 
     listen: tuple[Listen, ...]
@@ -122,6 +126,7 @@ class ProcessConfig:
     operators: Operators = ANY_ADMIN
     live: ConfigSettings = IN_A_FILE
     shared: SharedSettings = NOT_SHARED
+    tls: tuple[TlsSettings, ...] = ()
 
     def own_via(self, secret: bytes) -> Via:
         """This installation's entry in Via. secret: of its own, in `data`; makes the default name."""
@@ -256,6 +261,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         operators=operators.parse(read, read.text("tokens", "issuer", "gateway")),
         live=config_source.parse(read, store_uri, data),
         shared=shared_state.parse(read),
+        tls=tls.parse(read, read.folder),
     )
     _check_listeners(read, config)
     if read.problems:
@@ -359,7 +365,7 @@ def _unknown_keys(read: _Reader) -> None:
     for section, keys in read.sections.items():
         if section == operators.NAMED:
             continue
-        known = BACKEND_KEYS if section.startswith("backend:") else KEYS.get(section)
+        known = _keys_of(section)
         if known is None:
             if section.partition(":")[0] not in _ASAB:
                 read.wrong(section, "", "the section is unknown", _known_section(section))
@@ -371,22 +377,29 @@ def _unknown_keys(read: _Reader) -> None:
                 read.wrong(section, key, f"the key {key!r} is unknown", hint)
 
 
+def _keys_of(section: str) -> frozenset[str] | None:
+    """None for a section that is not the gateway's."""
+    of_kind = {"backend": BACKEND_KEYS, "tls": tls.KEYS}
+    kind, named, _ = section.partition(":")
+    return of_kind[kind] if named and kind in of_kind else KEYS.get(section)
+
+
 def _known_section(section: str) -> str:
     """The hint for a section that neither the gateway nor ASAB knows."""
     word, _, rest = section.replace(" ", ":").partition(":")
     near = difflib.get_close_matches(
-        word.lower(), [*KEYS, operators.NAMED, "backend", "general", "logging"], 1, 0.6
+        word.lower(), [*KEYS, operators.NAMED, "backend", "tls", "general", "logging"], 1, 0.6
     )
     if near:
-        return f"did you mean [{near[0]}{':' + (rest or 'NAME') if near[0] == 'backend' else ''}]?"
-    known = "], [".join((*KEYS, operators.NAMED, "backend:NAME", "logging", "general"))
+        return f"did you mean [{near[0]}{':' + (rest or 'NAME') if near[0] in ('backend', 'tls') else ''}]?"
+    known = "], [".join((*KEYS, operators.NAMED, "backend:NAME", "tls:NAME", "logging", "general"))
     return f"known here: [{known}]; routes and limits belong to the routing config"
 
 
 def _habits(read: _Reader) -> None:
     """Habits from other formats that an ini file takes literally: quotes, trailing comments, variables."""
     for section, values in read.sections.items():
-        known = BACKEND_KEYS if section.startswith("backend:") else KEYS.get(section, frozenset())
+        known = _keys_of(section) or frozenset()
         inner = re.compile(rf"\n\s*({'|'.join(sorted(known))})\s*[=:]") if known else None
         for key, value in values.items():
             if key not in known:

@@ -21,6 +21,7 @@ from gateway.core.routing import table
 from gateway.core.routing.backends.compile import backend_problems, compile_backend, shared_addresses
 from gateway.core.routing.compile_routes import DOCUMENTS, compile_route, route_problems
 from gateway.core.routing.issuers.callers import ambiguous
+from gateway.core.routing.issuers.certificates import certificate_problems, compile_certificates
 from gateway.core.routing.issuers.compile import compile_issuer, issuer_problems, same_issuer
 from gateway.core.routing.issuers.settings import ABOUT_LOCAL
 from gateway.core.routing.partial import Parts, well_formed, whole
@@ -66,6 +67,8 @@ def compile_data(
             problems.append(Problem(where, "an import takes 2MiB at a time", "write 2MiB or more"))
     issuers = _issuers(parts, folder, local, problems)
     targets = {name: target(backend) for name, backend in backends.items()} | {DOCUMENTS: target(None)}
+    certificates = settings.certificates
+    problems.extend(certificate_problems(certificates, parts.tenants, parts.issuers()))
     built = _table(parts, backends, targets, authentication, issuers, problems)
     if problems:
         raise Problems(problems)
@@ -81,6 +84,7 @@ def compile_data(
         own=_own(parts, built, target, authentication),
         issuers=issuers,
         local_issuer=parts.local_issuer,
+        certificates=compile_certificates(certificates),
     )
 
 
@@ -146,9 +150,9 @@ def _table(
     known = parts.backends(backends)
     positions: dict[str, int] = {}
     routes: dict[int, Route[T, A]] = {}
-    named = parts.issuers()
+    named = parts.issuers(), parts.certificates
     for position, written in parts.routes.items():
-        problems.extend(_under(("routes", position), route_problems(written, known, named)))
+        problems.extend(_under(("routes", position), route_problems(written, known, *named)))
         first = positions.setdefault(written.name, position)
         if first != position:
             reason = f"the name {written.name!r} is taken by routes[{first}]"

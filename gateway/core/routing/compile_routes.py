@@ -128,11 +128,15 @@ def _cors(written: CorsSettings) -> CorsRule:
 
 
 def route_problems(
-    written: RouteSettings, backends: Mapping[str, Backend], issuers: Collection[str]
+    written: RouteSettings,
+    backends: Mapping[str, Backend],
+    issuers: Collection[str],
+    certificates: Collection[str] = (),
 ) -> Iterator[Problem]:
     """What the words of one route mean together, and at its target; paths begin in the route. backends,
-    issuers: what it may name."""
-    found = [*_words(written), *_target_problems(written, backends), *caller_problems(written, issuers)]
+    issuers: what it may name. certificates: that say whose clients' certificates are."""
+    callers = caller_problems(written, issuers, certificates)
+    found = [*_words(written), *_target_problems(written, backends), *callers]
     yield from found
     reported = {problem.path for problem in found}
     if written.target in backends or written.target == DOCUMENTS:

@@ -21,7 +21,7 @@ from gateway.core.routing.settings import RouteSettings, Settings, parse
 class Parts:
     """What is compiled. routes: by their positions in the file. incomplete: the positions of routes of which
     a key is left out, so that it is unknown which requests they take. unknown: the names of backends that
-    are left out. tenants, named_issuers: the names of all, those left out among them."""
+    are left out. tenants, named_issuers, certificates: the names of all, those left out among them."""
 
     settings: Settings
     routes: Mapping[int, RouteSettings]
@@ -29,6 +29,7 @@ class Parts:
     unknown: frozenset[str] = frozenset()
     tenants: frozenset[str] = frozenset()
     named_issuers: frozenset[str] = frozenset()
+    certificates: frozenset[str] = frozenset()
 
     @property
     def local_issuer(self) -> bool:
@@ -53,6 +54,7 @@ def whole(settings: Settings) -> Parts:
         dict(enumerate(settings.routes)),
         tenants=frozenset(settings.tenants),
         named_issuers=frozenset(settings.issuers),
+        certificates=frozenset(settings.certificates),
     )
 
 
@@ -63,7 +65,7 @@ def well_formed(data: Mapping[str, Any], problems: list[Problem]) -> Parts:
     """
     broken = {problem.path[:end] for problem in problems for end in range(1, len(problem.path) + 1)}
     kept = {key: value for key, value in data.items() if (key,) not in broken}
-    for key in ("backends", "tenants", "issuers"):
+    for key in ("backends", "tenants", "issuers", "certificates"):
         if isinstance(data.get(key), Mapping):
             kept[key] = {name: one for name, one in data[key].items() if (key, name) not in broken}
     routes: dict[int, Any] = {}
@@ -81,6 +83,7 @@ def well_formed(data: Mapping[str, Any], problems: list[Problem]) -> Parts:
         frozenset(named if isinstance(named, Mapping) else targets) - settings.backends.keys(),
         frozenset(_names(data, "tenants", settings)),
         frozenset(_names(data, "issuers", settings)),
+        frozenset(_names(data, "certificates", settings)),
     )
 
 
@@ -91,6 +94,8 @@ def _names(data: Mapping[str, Any], key: str, settings: Settings) -> Iterable[st
         return map(str, named)
     if key == "issuers":
         return [name for route in settings.routes for name in route.issuers]
+    if key == "certificates":
+        return [key]
     written = [issuer for issuer in settings.issuers.values() if issuer is not None]
     return [text for one in written for text in (*one.tenants, one.tenant or "")]
 

@@ -23,7 +23,13 @@ from gateway.core.jwt.issuer import LOCAL
 from gateway.core.policy.limits import LimitRules, Rate
 from gateway.core.routing.amounts import parse_rate
 from gateway.core.routing.backends.settings import BackendSettings
-from gateway.core.routing.issuers.settings import Claim, ClaimValues, IssuerOrOff, one_about_local
+from gateway.core.routing.issuers.settings import (
+    CertificateSettings,
+    Claim,
+    ClaimValues,
+    IssuerOrOff,
+    one_about_local,
+)
 from gateway.core.routing.problems import Problem, Problems, Wrong
 from gateway.core.routing.shape import Slot, Word, bare, problem, shown, without_null
 from gateway.core.routing.values import (
@@ -218,8 +224,11 @@ class RouteSettings(Strict):
         " also manage (a collection's settings), and each counts with :COLLECTION behind it for that one",
     )
     public: bool = Field(default=False, description="no token is needed, and no identity is passed on")
-    auth: list[Literal["jwt", "api_key"]] = Field(
-        default=[], min_length=1, description="which credentials it takes; default: any"
+    auth: list[Literal["jwt", "api_key", "mtls"]] = Field(
+        default=[],
+        min_length=1,
+        description="which credentials it takes; mtls: the certificate that a client shows in TLS. Default:"
+        " jwt and api_key",
     )
     issuers: list[Name] = Field(
         default=[],
@@ -302,6 +311,9 @@ class Settings(Strict):
         default={},
         description="of tokens, beside that of gateway.conf, which local: false switches off",
         json_schema_extra={"properties": {LOCAL: {"const": False}}},
+    )
+    certificates: dict[Name, CertificateSettings] = Field(
+        default={}, description="by name: whose the clients are that show a certificate (auth: [mtls])"
     )
     tenants: dict[TenantName, TenantSettings] = Field(
         default={}, description="by name: whom the data belong to; tokens of others are refused"

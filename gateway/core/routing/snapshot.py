@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from gateway.core.errors import MethodNotAllowed, NoRoute
 from gateway.core.jwt.issuer import Issuer
 from gateway.core.model import Backend, Route, Tenant, TrustedProxies
+from gateway.core.policy.certificates import CertificateRule
 from gateway.core.policy.limits import NO_LIMITS, LimitRules
 from gateway.core.routing.table import RoutingTable
 
@@ -23,7 +24,7 @@ class Snapshot(Generic[T, A]):
     revision: 0 until it is live, then counted from 1. loaded_at: when it became live, in seconds since the
     epoch. digest: of the text that it was compiled from. own: of the front page and of the gateway's own
     endpoints, by their paths, for what no other route takes. issuers: of tokens, by name, beside that of
-    gateway.conf. local_issuer: whether that one is taken too.
+    gateway.conf. local_issuer: whether that one is taken too. certificates: whose clients' certificates are.
     """
 
     revision: int
@@ -37,6 +38,7 @@ class Snapshot(Generic[T, A]):
     own: Mapping[str, Route[T, A]] = field(default_factory=dict)
     issuers: Mapping[str, Issuer] = field(default_factory=dict)
     local_issuer: bool = True
+    certificates: tuple[CertificateRule, ...] = ()
 
     def own_route(self, method: str, path: str) -> Route[T, A]:
         """Of what no route takes, the one of our own. Raises NoRoute, MethodNotAllowed."""

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Protocol, cast
 
 from gateway.call import ClientTunnel, ResponseWriter
-from gateway.core.errors import GatewayError, RequestTimeout
+from gateway.core.errors import BadRequest, GatewayError, RequestTimeout
 from gateway.core.fairness.turns import Turns
 from gateway.core.http.request_reader import Request
 from gateway.edge.client.body import RequestStream
@@ -26,12 +26,15 @@ from gateway.edge.client.liveness import StallWatch, receive_queue, watch_half_c
 from gateway.edge.client.memory import SMALL, RequestMemory
 from gateway.edge.reading import ReadTurns
 from gateway.edge.response import reply
+from gateway.edge.tls.client_certificate import ClientCertificate
+from gateway.edge.tls.site import TlsSite
 
 L = logging.getLogger(__name__)
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
 REST_TIME = 10.0  # seconds for the rest of a body after the response to its request
 READ_TIME = 60.0  # seconds that a client may go without reading any of what waits for it
+IDLE_GRACE = 0.25  # seconds that idle connections are kept in a drain
 _FEW = 16 * 1024  # bytes sent ahead, from which on more is read: each read moves what is left together once
 
 
@@ -63,8 +66,9 @@ class ClientConnection(Intake):
     """One client's connection.
 
     service: serves its requests. turns, reads, connections, memory: of its listener; it is one of the
-    connections while it is open. keep_alive: seconds that it may be idle.
+    connections while it is open. keep_alive: seconds that it may be idle. site: of TLS, None without.
     peer: the client's address (as a proxy says it, where the PROXY protocol is spoken), "" of a unix socket.
+    scheme, fields, certificate: as in gateway.call.Client.
     writing_paused: what was written waits for the client.
     serving: the task that serves the request in hand, if it needs one. idle_since: when the last request
     ended, on the monotonic clock.
@@ -72,7 +76,8 @@ class ClientConnection(Intake):
 
     __slots__ = (
         "_connections", "_ending", "_has_turn", "_keep_alive", "_next_waits", "_on_gone", "_service",
-        "_stall", "idle_since", "peer", "serving", "writing_paused",
+        "_shakes_hands", "_stall", "certificate", "fields", "idle_since", "peer", "scheme", "serving",
+        "site", "writing_paused",
     )  # fmt: skip
 
     def __init__(
@@ -83,10 +88,16 @@ class ClientConnection(Intake):
         connections: set[ClientConnection],
         keep_alive: float = KEEP_ALIVE,
         memory: RequestMemory | None = None,
+        site: TlsSite | None = None,
         peer: str = "",
     ) -> None:
         super().__init__(turns, reads, memory)
         self.peer = peer
+        self.site = site
+        self.scheme = "http" if site is None else "https"
+        self.fields = site.fields if site is not None else b""
+        self.certificate: ClientCertificate | None = None
+        self._shakes_hands = site is not None
         self.writing_paused = False
         self._service = service
         self._connections = connections
@@ -107,6 +118,17 @@ class ClientConnection(Intake):
             # A client that vanished without a word is noticed by the kernel.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._connections.add(self)
+
+    def secured(self, certificate: ClientCertificate | None) -> None:
+        """The handshake of TLS is over. certificate: the client's, verified; None when it showed none."""
+        self._shakes_hands = False
+        self.certificate = certificate
+        self.idle_since = monotonic()
+
+    def spoke_plainly(self) -> None:
+        """The client spoke plain HTTP where TLS is spoken; the response to that is plain too."""
+        self._shakes_hands = False
+        self._refuse(BadRequest("This port speaks HTTPS: the address begins with https://.", close=True))
 
     # --- requests, one after the other ---
 
@@ -195,7 +217,17 @@ class ClientConnection(Intake):
             self.resume_reading(AHEAD)
 
     def _is_idle(self) -> bool:
-        return not (self.busy or self.head_since or self._discarding_since or self._pending is not None)
+        return not (
+            self.busy
+            or self.head_since
+            or self._discarding_since
+            or self._pending is not None
+            or self._shakes_hands
+        )
+
+    def _is_fresh(self) -> bool:
+        """Whether its first request may be on its way, a round trip behind the handshake."""
+        return self.site is not None and monotonic() - self.idle_since < IDLE_GRACE
 
     # --- for the call in hand (see gateway.call.Client) ---
 
@@ -297,7 +329,9 @@ class ClientConnection(Intake):
             self.lingering.check_timeouts(monotonic(), draining=True)
         elif self._discarding_since:
             self.linger()
-        elif self._is_idle() and not keeps_idle and self.transport and not receive_queue(self.transport):
+        elif keeps_idle or not self._is_idle() or self._is_fresh():
+            return
+        elif self.transport is not None and not receive_queue(self.transport):
             self._close_transport()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:

@@ -12,18 +12,20 @@ from time import monotonic
 
 from gateway.core.fairness.turns import Turns
 from gateway.core.process.listeners import Listen
-from gateway.edge.client.acceptor import Acceptor
+from gateway.core.process.tls import https_port
+from gateway.edge.client.acceptor import Acceptor, MakeProtocol
 from gateway.edge.client.clients import Clients
-from gateway.edge.client.connection import KEEP_ALIVE, ClientConnection, Service
+from gateway.edge.client.connection import IDLE_GRACE, KEEP_ALIVE, ClientConnection, Service
 from gateway.edge.client.memory import RequestMemory
+from gateway.edge.client.redirect import Redirect
 from gateway.edge.client.slots import UNLIMITED, ConnectionLimits, ConnectionSlots, OpenDescriptors
 from gateway.edge.client.sockets import BoundSocket, bind_all, close, listen, withdraw
 from gateway.edge.reading import CLIENTS_TURN, ReadTurns
+from gateway.edge.tls.sites import NO_SITES, TlsSites
 from gateway.runtime.periodic import PeriodicTask
 
 _DRAIN_INTERVAL = 0.02  # seconds between two checks of what a drain waits for
 _SWEEP_INTERVAL = 1.0  # and between two of all connections
-IDLE_GRACE = 0.25  # seconds that idle connections are kept in a drain
 REPLACED_GRACE = 5.0  # and where another process takes over: nobody waits for the end of this one
 _CUT_TIME = 0.2  # seconds that the end of a request may take which is cut off
 
@@ -48,7 +50,7 @@ class Listener:
     limits: how many connections, and which descriptors, there are for its clients. With all of them taken, a
     new client takes the slot of one that has been without a request for longest (see ConnectionSlots).
     accept_batch: new connections in a turn of the event loop. memory: for what clients have begun to send;
-    None for any amount. clients: who may connect.
+    None for any amount. clients: who may connect. sites: of TLS, for the listeners that name one.
     connections: those that are open. bound: where it listens, with the ports that the system chose.
     is_open: it serves.
     """
@@ -61,10 +63,12 @@ class Listener:
         accept_batch: int = 4,
         memory: RequestMemory | None = None,
         clients: Clients | None = None,
+        sites: TlsSites = NO_SITES,
     ) -> None:
         self._service = service
         self._limits = limits
         self._memory = memory
+        self._sites = sites
         self._accept_batch = accept_batch
         self._acceptors: list[Acceptor] = []
         self._clients = clients or Clients()
@@ -96,9 +100,16 @@ class Listener:
         self._sockets = sockets
         self.bound = [one.bound for one in sockets]
 
-    def _connection(self, turns: Turns, reads: ReadTurns, peer: str) -> ClientConnection:
-        rest = turns, reads, self.connections, KEEP_ALIVE, self._memory
-        return ClientConnection(self._service, *rest, peer)
+    def _makes(self, one: Listen, turns: Turns, reads: ReadTurns) -> MakeProtocol:
+        """Makes the protocol of each connection to a listener."""
+        service: Service = self._service
+        if one.redirect:
+            service = Redirect(service, https_port(one, self.bound))
+        site = self._sites[one.tls] if one.tls else None
+        rest = turns, reads, self.connections, KEEP_ALIVE, self._memory, site
+        if site is None:
+            return partial(ClientConnection, service, *rest)
+        return lambda peer: self._sites.layer(one.tls, ClientConnection(service, *rest, peer), turns)
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
@@ -109,7 +120,7 @@ class Listener:
         self._descriptors = OpenDescriptors()
         slots = ConnectionSlots(self._limits, self.connections, self._key, self._descriptors)
         for bound in self._sockets:
-            make = partial(self._connection, turns, reads)
+            make = self._makes(bound.listen, turns, reads)
             rest = slots, self._accept_batch, self._clients
             acceptor = Acceptor(bound.sock, make, *rest, proxied=bound.listen.proxy)
             self._acceptors.append(acceptor)

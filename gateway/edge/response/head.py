@@ -69,6 +69,7 @@ def relayed_head(call: Call, head: ResponseHead, via: Via, *, chunked: bool, kee
             b"" if head.served else b"Server: gateway\r\n",
             via.response(head.old),
             limits,
+            call.client.fields if call.client is not None else b"",
             framing,
             _CONNECTION[keep_alive][call.old],
             b"\r\n",
@@ -110,7 +111,8 @@ def own_head(call: Call, response: web.StreamResponse) -> bytes:
     elif call.old:
         headers[hdrs.CONNECTION] = "keep-alive"
     start = f"HTTP/1.1 {response.status} {response.reason}\r\n".encode()
-    return start + _field_lines(headers.items()) + date_line() + b"\r\n"
+    fields = call.client.fields if call.client is not None else b""
+    return start + _field_lines(headers.items()) + fields + date_line() + b"\r\n"
 
 
 def _complete(call: Call, response: web.StreamResponse) -> None:
@@ -131,9 +133,9 @@ def _complete(call: Call, response: web.StreamResponse) -> None:
 def direct_head(call: Call, status: int, lines: bytes, length: int, *, keep_alive: bool) -> bytes:
     """The head of a response of ours to which aiohttp is not needed. lines: its own header lines. length: of
     the body, in bytes; a 304 does not tell it, for it would be that of what is not here."""
-    more = b""
+    more = call.client.fields if call.client is not None else b""
     if call.limit_fields:
-        more = _field_lines(call.limit_fields)
+        more += _field_lines(call.limit_fields)
     if call.cors is not None:
         more += _field_lines(cors.headers(call.cors, call.origin))
     return b"%bX-Request-ID: %b\r\n%bServer: gateway\r\n%b%b%b%b\r\n" % (

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,14 @@ def run(folder: Path, connections: int, say: Callable[[str], None]) -> dict[str,
         stack.enter_context(contenders.backend(site))
         server = stack.enter_context(contenders.server("gateway", site))
         head = f"GET /bench/item HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {site.token()}\r\n\r\n"
-        with _connected(server.port, 1, head.encode()) as (client,):
+        asked = Asked(server.port, head.encode())
+        with _connected(asked, 1) as (client,):
             for _ in range(_WARM_UP):
-                _ask(client, head.encode())
-        before = _kib(server)
+                _ask(client, asked.head)
+        before = kib(server)
         waves = []
         for number in range(_WAVES):
-            waves.append(_wave(server, connections, head.encode(), before))
+            waves.append(wave(server, connections, asked, before))
             found = waves[-1]
             text = f"{found['each_kib']:.1f} KiB each, {found['left_kib']:.1f} KiB each when they are gone"
             say(f"wave {number + 1} of {_WAVES}: {connections:,} connections, {text}")
@@ -54,15 +57,34 @@ def run(folder: Path, connections: int, say: Callable[[str], None]) -> dict[str,
     }
 
 
-def _wave(server: Server, connections: int, head: bytes, before: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """What each connection asks, and where. authority: the file of the CA that a server with TLS is of."""
+
+    port: int
+    head: bytes
+    authority: str = ""
+
+    def context(self) -> ssl.SSLContext | None:
+        """That the connections have in common."""
+        if not self.authority:
+            return None
+        context = ssl.create_default_context(cafile=self.authority)
+        context.check_hostname = False
+        return context
+
+
+def wave(server: Server, connections: int, asked: Asked, before: float) -> dict[str, Any]:
+    """So many connections at once: memory of each, of each of the second half, and what they leave behind.
+    before: KiB of the server without them."""
     half = connections // 2
-    with _connected(server.port, half, head) as some:
-        middle = _kib(server)
-        with _connected(server.port, connections - half, head) as more:
-            there = _kib(server)
+    with _connected(asked, half) as some:
+        middle = kib(server)
+        with _connected(asked, connections - half) as more:
+            there = kib(server)
             alive = sum(_is_open(client) for client in [*some, *more])
     time.sleep(2.0)
-    gone = _kib(server)
+    gone = kib(server)
     if alive < connections:
         raise OSError(f"the gateway closed {connections - alive} of {connections} idle connections at once")
     return {
@@ -73,14 +95,17 @@ def _wave(server: Server, connections: int, head: bytes, before: float) -> dict[
 
 
 @contextlib.contextmanager
-def _connected(port: int, count: int, head: bytes) -> Iterator[list[socket.socket]]:
+def _connected(asked: Asked, count: int) -> Iterator[list[socket.socket]]:
     """So many connections, each of which was served one request."""
     with ExitStack() as stack:
         clients = []
+        context = asked.context()
         for _ in range(count):
-            client = socket.create_connection(("127.0.0.1", port), 10)
+            client = socket.create_connection(("127.0.0.1", asked.port), 10)
+            if context is not None:
+                client = context.wrap_socket(client)
             clients.append(stack.enter_context(contextlib.closing(client)))
-            _ask(client, head)
+            _ask(client, asked.head)
         time.sleep(0.5)
         yield clients
 
@@ -104,12 +129,12 @@ def _is_open(client: socket.socket) -> bool:
     client.setblocking(False)
     try:
         return bool(client.recv(1))
-    except BlockingIOError:
+    except (BlockingIOError, ssl.SSLWantReadError):
         return True
     except OSError:
         return False
 
 
-def _kib(server: Server) -> float:
+def kib(server: Server) -> float:
     """Memory of the server's processes that is theirs alone, or their part of what is shared."""
     return sum(machine.memory_kib(pid) for pid in server.pids())

@@ -114,6 +114,18 @@ def idle(found: dict[str, Any]) -> RenderableType:
     return Group(heading(title), shown, *bars(found))
 
 
+def tls(found: dict[str, Any]) -> RenderableType:
+    """TLS with clients."""
+    shown = make_table("", "plain", "TLS", "plain a CPU second", "TLS a CPU second", "void")
+    for number, turn in enumerate(found["get"], 1):
+        figures = [f"{turn[key]:,.0f}" for key in ("plain", "tls", "plain_per_cpu", "tls_per_cpu")]
+        shown.add_row(f"round {number}", *figures, turn["void"])
+    shaken = ", ".join(f"{name} {count:,.0f}" for name, count in found["handshakes"].items())
+    more = f"full handshakes a CPU second: {shaken}; {found['connections']:,} connections with TLS"
+    title = "requests/s on kept connections, GET of 150 bytes"
+    return Group(heading(title), shown, Text(more, style="dim"), *bars(found))
+
+
 def token(found: dict[str, Any]) -> RenderableType:
     """The first verification of a token."""
     shown = make_table("", "gateway µs", "PyJWT alone µs", "ratio")

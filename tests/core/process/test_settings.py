@@ -233,7 +233,7 @@ def test_sections_of_asab_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("section", "hint"),
     [
-        ("tls", "known here: [gateway], [admin]"),
+        ("tls", "did you mean [tls:NAME]?"),
         ("limits", "limits belong to the routing config"),
         ("foo", "[backend:NAME]"),
         ("loging", "did you mean [logging]?"),

@@ -70,6 +70,7 @@ class Transport:
 
 class Client:
     writing_paused = False
+    fields = b""
 
     def __init__(self) -> None:
         self.transport = Transport()

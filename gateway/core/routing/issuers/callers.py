@@ -10,21 +10,24 @@ from gateway.core.model import Backend, CallerRule, Route
 from gateway.core.routing.problems import Problem, did_you_mean
 from gateway.core.routing.settings import RouteSettings
 
-_KINDS = frozenset({"jwt", "api_key"})
-_TOKENS_ONLY = "it takes no tokens (auth), and API keys have neither"
+DEFAULT_KINDS = frozenset({"jwt", "api_key"})  # what a route takes that does not say
+_TOKENS_ONLY = "it takes no tokens (auth), and nothing else has these"
 _OF_SCOPES = frozenset({"scope", "scp"})
 
 
 def compile_callers(written: RouteSettings) -> CallerRule | None:
     """What the route asks of its callers; None when it takes all."""
-    kinds = frozenset(written.auth) if frozenset(written.auth) != _KINDS else frozenset()
+    kinds = frozenset(written.auth) if frozenset(written.auth) != DEFAULT_KINDS else frozenset()
     claims = {path: frozenset(texts) for path, texts in written.require.items()}
     rule = CallerRule(kinds, frozenset(written.issuers), claims)
     return rule if kinds or rule.issuers or claims else None
 
 
-def caller_problems(written: RouteSettings, issuers: Collection[str]) -> Iterator[Problem]:
-    """Paths begin in the route. issuers: that it may name, `local` unless it is off."""
+def caller_problems(
+    written: RouteSettings, issuers: Collection[str], certificates: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Paths begin in the route. issuers: that it may name, `local` unless it is off. certificates: those
+    that say whose clients' certificates are."""
     if written.public:
         for name in ("auth", "issuers", "require", "bind"):
             if getattr(written, name):
@@ -35,12 +38,16 @@ def caller_problems(written: RouteSettings, issuers: Collection[str]) -> Iterato
             off = "local is switched off at the top (issuers)"
             reason = off if name == LOCAL else f"there is no issuer {name!r}"
             yield Problem(("issuers", index), reason, _known(name, issuers))
+    if "mtls" in written.auth and not certificates:
+        hint = "write certificates: at the top, with the names in them and their tenant"
+        yield Problem(("auth",), "no certificate of a client is anybody's", hint)
     if written.auth and "jwt" not in written.auth:
         for name in ("issuers", "require"):
             if getattr(written, name):
                 yield Problem((name,), _TOKENS_ONLY, f"remove {name}, or add jwt to auth")
-    elif written.require and "api_key" in written.auth:
-        yield Problem(("auth",), "an API key has no claims, so none gets past require", "remove api_key")
+    elif written.require and (others := [kind for kind in written.auth if kind != "jwt"]):
+        reason = f"{others[0]} has no claims, so none gets past require"
+        yield Problem(("auth",), reason, f"remove {others[0]}")
     for path in _OF_SCOPES & written.require.keys():
         reason = "it holds many names in one text, so it is compared with none of them"
         hint = "write scopes: { read: [...], write: [...] }, which looks at each of them"

@@ -13,7 +13,7 @@ from gateway.core.jwt.issuer import LOCAL
 from gateway.core.routing.issuers import words
 from gateway.core.routing.problems import Problem, Wrong
 from gateway.core.routing.shape import Word
-from gateway.core.routing.values import Duration, Strict, TenantName
+from gateway.core.routing.values import Duration, Scope, Strict, TenantName
 
 SOURCES = ("keys", "jwks_uri", "discovery", "introspection")  # where keys are; each issuer has one of them
 
@@ -121,6 +121,19 @@ Tenants = Annotated[
 ]
 
 
+Holder = Annotated[
+    str,
+    AfterValidator(words.check_holder),
+    Word("a name in certificates", "uri:spiffe://shop.example/till/*", _pattern(words.HOLDER)),
+]
+Holders = Annotated[
+    list[Holder],
+    Field(min_length=1, max_length=1000),
+    _one_or_more(words.check_holder, Holder),
+    Word("a list of names in certificates", ["cn:till-7"]),
+]
+
+
 def _one_of(*names: str) -> Any:
     return {"oneOf": [{"required": [name]} for name in names]}
 
@@ -199,6 +212,16 @@ class IssuerSettings(Strict):
     allow_http: bool = Field(
         default=False, description="its keys may come without TLS from another host; who is between may forge"
     )
+
+
+class CertificateSettings(Strict):
+    """Clients that show a certificate: by which names, and whose they are."""
+
+    subjects: Holders = Field(
+        description="names in certificates, with * for many: uri:, email: and dns: of the SubjectAltName, cn:"
+    )
+    tenant: TenantName = Field(description="all of them are this tenant's")
+    scopes: list[Scope] = Field(default=[], description="what they may do, as the scopes of a token")
 
 
 _EXAMPLE = {

@@ -23,6 +23,7 @@ TEMPLATE = rf"(?!\$|/){_PLAIN}{{0,100}}\{{{_PLAIN}{{1,200}}\}}{_PLAIN}{{0,100}}"
 URL = r"https?://[A-Za-z0-9.\[\]:_-]+(/[\x21\x22\x24-\x7e]*)?(\?[\x21\x22\x24-\x7e]*)?"
 FILE = r"[^~\s\x00-\x1f\x7f{-]([^\x00-\x1f\x7f]{0,998}[^\s\x00-\x1f\x7f])?"
 VARIABLE = r"[A-Z_][A-Z0-9_]{0,127}"
+HOLDER = r"(uri|email|dns|cn):[\x21-\x7e]{1,200}"
 TENANTS = rf"\*|{TENANT_PATTERN}\*?"
 _METADATA = re.compile(r"/+\.well-known/(openid-configuration|oauth-authorization-server)/?$")
 _ANY_DIRECTORY = re.compile(r"^https://login\.microsoftonline\.[a-z]+/(common|organizations|consumers)(/|$)")
@@ -219,6 +220,43 @@ def leeway(value: Any) -> float:
         hint = "so much longer than it says would each token be good"
         raise Wrong("is more than clocks differ: at most 10m", hint, leeway, ["10m"])
     return seconds
+
+
+def check_holder(value: str) -> str:
+    """A name in clients' certificates, with its kind before it, or with one * for many."""
+    if not re.fullmatch(HOLDER, value) or holder_fault(value):
+        hint = "as uri:spiffe://shop.example/till/*, email:*@shop.example, dns:*.shop.example, cn:till-7"
+        reason = f"is not a name in certificates{holder_fault(value)}"
+        raise Wrong(reason, hint, check_holder, _holders(value))
+    return value
+
+
+def holder_fault(value: str) -> str:
+    """What is wrong with the * of a name in certificates; "" when there is none, or nothing."""
+    kind, _, name = value.partition(":")
+    if "*" not in name:
+        return ""
+    good = {
+        "uri": name.endswith(("/*", ":*")),
+        "dns": name.startswith("*."),
+        "email": name.startswith("*@"),
+    }.get(kind, True)
+    if name.count("*") > 1 or not good:
+        return ": * stands once: at the end of a URI behind / or :, for the first label, or before @"
+    return ""
+
+
+def _holders(value: str) -> Iterable[str]:
+    text = value.strip()
+    yield text.lower()
+    if "://" in text:
+        yield f"uri:{text}"
+    elif "@" in text:
+        yield f"email:{text}"
+    elif text.upper().startswith("CN="):
+        yield f"cn:{text[3:]}"
+    else:
+        yield f"cn:{text}"
 
 
 def check_tenants(value: str) -> str:

@@ -1,0 +1,1 @@
+"""TLS with clients: certificates and their contexts, and the layer between a socket and a connection."""

@@ -1,0 +1,234 @@
+"""What one section [tls:NAME] is at the moment: contexts made of its files, made anew when those change.
+
+A reload is all or nothing: what cannot be used leaves what was in use, and says which file and why. A
+connection keeps the context that it began with, and new tickets for resumption (RFC 8446 section 2.2) are of
+the new one, so that nobody resumes a session whose certificate is no longer taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import time
+from typing import cast
+
+from gateway.core.process.tls import KeyPair, TlsSettings
+from gateway.edge.tls import certificates
+from gateway.edge.tls.certificates import WARNED_BEFORE, Certificate, CertificateUnusable
+from gateway.edge.tls.client_certificate import ServerSide
+from gateway.runtime import threads
+from gateway.runtime.watch import FileStamp, file_stamp
+
+L = logging.getLogger(__name__)
+POLL = 1.0  # seconds between two looks at the files
+_WARNING_INTERVAL = 86_400.0  # seconds between two warnings of the same certificate
+ALPN = ("http/1.1",)
+# Mozilla's "intermediate" (https://wiki.mozilla.org/Security/Server_Side_TLS, 5.7) without finite-field
+# Diffie-Hellman; those of TLS 1.3 are OpenSSL's own, which are Mozilla's.
+CIPHERS = ":".join(
+    (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-RSA-CHACHA20-POLY1305",
+    )
+)
+
+Stamps = tuple[FileStamp | None, ...]
+
+
+class _Context(ssl.SSLContext):
+    """Of one pair."""
+
+    @classmethod
+    def of(cls, settings: TlsSettings, pair: KeyPair) -> _Context:
+        """Reads its files. Raises CertificateUnusable."""
+        context = cls(ssl.PROTOCOL_TLS_SERVER)
+        context._speak()
+        context._load(settings, pair)
+        return context
+
+    def _speak(self) -> None:
+        self.sslobject_class = ServerSide
+        self.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.set_ciphers(CIPHERS)
+        self.num_tickets = 1  # a second one costs a full handshake 8 % (measured)
+        # Clients choose, since they know whether they have AES in hardware (Mozilla's advice too).
+        self.options = (self.options | ssl.OP_NO_RENEGOTIATION) & ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        self.set_alpn_protocols(list(ALPN))
+
+    def _load(self, settings: TlsSettings, pair: KeyPair) -> None:
+        path = pair.certificate
+        try:
+            # Never asks: an encrypted key was refused before, and would be waited for on the terminal.
+            self.load_cert_chain(pair.certificate, pair.key, password=lambda: b"-")
+            if settings.verify:
+                path = settings.verify
+                self.load_verify_locations(path)
+                self.verify_mode = ssl.CERT_OPTIONAL if settings.client == "optional" else ssl.CERT_REQUIRED
+            if settings.crl:
+                path = settings.crl
+                self.load_verify_locations(path)
+                self.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        except ssl.SSLError as error:
+            raise certificates.explain_ssl(path, error) from None
+        except OSError:
+            raise CertificateUnusable(path, "it went away while it was read", "write it anew") from None
+
+    def choose_by(self, find: Callable[[str], ssl.SSLContext | None]) -> None:
+        """Have another context found by the name that the client asks for."""
+
+        def choose(tls: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            if name is not None and (found := find(name)) is not None:
+                cast(ServerSide, tls).use(found)
+
+        self.sni_callback = choose
+
+
+class Contexts:
+    """Those that were made of the files at one moment. default: of the first pair; it chooses another one by
+    the name of the server that the client asks for (RFC 6066 section 3). certificates: in the order of the
+    config. authorities: the bytes of what clients' certificates are verified with."""
+
+    def __init__(self, settings: TlsSettings) -> None:
+        """Reads the files. Raises CertificateUnusable."""
+        read = [certificates.read_pair(pair) for pair in settings.pairs]
+        self.certificates = tuple(one for one, _ in read)
+        self.authorities = certificates.check_authorities(settings)
+        self._open_keys = [pair.key for pair in settings.pairs if certificates.others_can_read(pair.key)]
+        self._crl, self._crl_due = settings.crl, certificates.crl_due(settings.crl)
+        self._by_name: dict[str, ssl.SSLContext] = {}
+        made = [_Context.of(settings, pair) for pair in settings.pairs]
+        again = [certificates.read_pair(pair)[1] for pair in settings.pairs]
+        changed = again != [text for _, text in read]
+        if changed or certificates.check_authorities(settings) != self.authorities:
+            hint = "it is read again in a moment"
+            raise CertificateUnusable(settings.pairs[0].certificate, "it is being written", hint)
+        for context, one in zip(made, self.certificates, strict=True):
+            for name in one.names:
+                self._by_name.setdefault(name, context)  # the first one in the config that has the name
+        self.default = made[0]
+        if len(made) > 1:
+            self.default.choose_by(self.find)
+
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ServerSide:
+        """Our side of a new connection."""
+        return cast(ServerSide, self.default.wrap_bio(incoming, outgoing, server_side=True))
+
+    def find(self, name: str) -> ssl.SSLContext | None:
+        """The context of a server's name: of an exact one first, then of the wildcard for its first label
+        (RFC 9525 section 6.3); None where no certificate has it."""
+        name = name.lower().rstrip(".")
+        return self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
+
+    def warnings(self, now: float) -> Iterator[str]:
+        """What does not keep them from being used, and should be known: the file and what is wrong with it.
+        now: seconds since the epoch."""
+        for key in self._open_keys:
+            yield f"{key}: every user of this machine can read the key; chmod o-r it"
+        for one in self.certificates:
+            if not one.is_good(now):
+                yield f"{one.path}: {one.lifetime(now)}; clients refuse it"
+            elif one.ends - now < WARNED_BEFORE:
+                yield f"{one.path}: {one.lifetime(now)}"
+        if now >= self._crl_due:
+            yield f"{self._crl}: its next update was due; until it is replaced every client is refused"
+
+
+class TlsSite:
+    """One section [tls:NAME], live.
+
+    fields: header lines of each response. current: the contexts in use. failure: why the files are not what
+    is in use, None while they are. verified: changes with what clients' certificates are verified with: one
+    that was verified before may be no longer good. on_verified: called then. where: the section, for the log.
+    wall: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: TlsSettings,
+        where: str,
+        *,
+        on_verified: Callable[[], None] = lambda: None,
+        wall: Callable[[], float] = time,
+    ) -> None:
+        """Reads the files. Raises CertificateUnusable."""
+        self.settings = settings
+        hsts = f"Strict-Transport-Security: max-age={settings.hsts}\r\n".encode()
+        self.fields = hsts if settings.hsts else b""
+        self.where = where
+        self.verified = 0
+        self.failure: CertificateUnusable | None = None
+        self._on_verified = on_verified
+        self._wall = wall
+        self._seen = self._loaded = self._stamps()
+        self._warned: dict[str, float] = {}
+        self.current = Contexts(settings)
+
+    def _stamps(self) -> Stamps:
+        return tuple(file_stamp(Path(path)) for path in self.settings.files)
+
+    async def follow(self) -> None:
+        """Once in POLL seconds: load what has changed, and has not changed for that long; warn once a day."""
+        stamps = await threads.run(threads.TLS, self._stamps)
+        settled, self._seen = stamps == self._seen, stamps
+        if settled and stamps != self._loaded:
+            await self.reload()
+        self.warn()
+
+    async def reload(self) -> None:
+        """Load the files now. What cannot be used is logged, and leaves what was in use."""
+        self._loaded = self._stamps()
+        try:
+            new = await threads.run(threads.TLS, Contexts, self.settings)
+            self._refuse_expired(new)
+        except CertificateUnusable as failure:
+            if str(failure) != str(self.failure):
+                L.error("%s: %s. What was loaded before stays in use", self.where, failure)
+            self.failure = failure
+            return
+        old, self.current, self.failure = self.current, new, None
+        self._warned.clear()
+        ends = "; ".join(f"{one.path}: {one.lifetime(self._wall())}" for one in new.certificates)
+        L.info("%s: the certificates were loaded again: %s", self.where, ends)
+        if new.authorities != old.authorities:
+            self.verified += 1
+            self._on_verified()
+
+    def _refuse_expired(self, new: Contexts) -> None:
+        """One that clients refuse takes the place of none that they take."""
+        now = self._wall()
+        for before, after in zip(self.current.certificates, new.certificates, strict=True):
+            if not after.is_good(now) and before.is_good(now):
+                hint = "clients would refuse it; write one that is valid now"
+                raise CertificateUnusable(after.path, after.lifetime(now), hint)
+
+    def warn(self) -> None:
+        """Log what should be known of the files, each once a day."""
+        now = self._wall()
+        for text in self.warnings():
+            key = text.partition(":")[0]
+            if now - self._warned.get(key, -_WARNING_INTERVAL) >= _WARNING_INTERVAL:
+                self._warned[key] = now
+                L.warning("%s: %s", self.where, text)
+
+    def warnings(self) -> list[str]:
+        """What should be known of the files in use."""
+        return list(self.current.warnings(self._wall()))
+
+    def state(self) -> dict[str, object]:
+        """For the admin listener."""
+        return {
+            "name": self.settings.name,
+            "certificates": [_state(one) for one in self.current.certificates],
+            "failure": None if self.failure is None else str(self.failure),
+            "warnings": self.warnings(),
+        }
+
+
+def _state(one: Certificate) -> dict[str, object]:
+    return {"path": one.path, "names": list(one.names), "expires": one.ends}

@@ -1,0 +1,110 @@
+"""All sections [tls:NAME] of a process, live: what its listeners ask for by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from time import time
+from typing import Any
+
+from gateway.core.fairness.turns import Turns
+from gateway.core.openmetrics import Gauge, Instrument, Total
+from gateway.core.process.tls import TlsSettings
+from gateway.edge.tls.certificates import CertificateUnusable
+from gateway.edge.tls.connection import Handshakes, Secured, TlsConnection
+from gateway.edge.tls.site import POLL, TlsSite
+from gateway.runtime.periodic import Boundary
+
+
+class SiteUnusable(OSError):
+    """Certificates that cannot be used; the text says which, why, and what to do about it."""
+
+
+class TlsSites:
+    """Those of these sections. conf: gateway.conf as the operator named it. on_verified: called when what
+    clients' certificates are verified with has changed. wall: seconds since the epoch."""
+
+    def __init__(
+        self,
+        settings: Iterable[TlsSettings],
+        conf: str,
+        *,
+        on_verified: Callable[[], None] = lambda: None,
+        wall: Callable[[], float] = time,
+    ) -> None:
+        """Reads their files. Raises SiteUnusable, with a line for each section that cannot be used."""
+        self._sites: dict[str, TlsSite] = {}
+        self._handshakes: dict[str, Handshakes] = {}
+        wrong = []
+        for one in settings:
+            where = f"[tls:{one.name}] in {conf}"
+            try:
+                self._sites[one.name] = TlsSite(one, where, on_verified=on_verified, wall=wall)
+            except CertificateUnusable as unusable:
+                wrong.append(f"{where}: {unusable}")
+            self._handshakes[one.name] = Handshakes(where)
+        if wrong:
+            raise SiteUnusable("\n".join(wrong))
+        self._following = Boundary("following the certificates' files")
+
+    def __getitem__(self, name: str) -> TlsSite:
+        return self._sites[name]
+
+    def layer(self, name: str, inner: Secured, turns: Turns) -> TlsConnection:
+        """TLS below the protocol of a new connection."""
+        return TlsConnection(inner, self._sites[name], self._handshakes[name], turns)
+
+    def handshakes(self, name: str) -> Mapping[str, int]:
+        """How many there were of each result."""
+        return self._handshakes[name].results
+
+    async def watch(self) -> None:
+        """Follow the files, until it is cancelled."""
+        while True:
+            await asyncio.sleep(POLL)
+            for site in self._sites.values():
+                with self._following:
+                    await site.follow()
+
+    async def reload(self) -> None:
+        """Load the files now."""
+        for site in self._sites.values():
+            await site.reload()
+
+    def warnings(self) -> Iterator[str]:
+        """What should be known of the files, with the section: what was refused, what expires soon."""
+        for site in self._sites.values():
+            if site.failure is not None:
+                yield f"{site.where}: {site.failure}"
+            for text in site.warnings():
+                yield f"{site.where}: {text}"
+
+    def states(self) -> list[dict[str, Any]]:
+        """For the admin listener."""
+        return [site.state() for site in self._sites.values()]
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """What the metrics show of them."""
+        if not self._sites:
+            return ()
+        ends = "When a certificate in use expires, in seconds since the epoch."
+        good = "1 while the certificates' files are what is in use, 0 while they are refused."
+        return (
+            Total("gateway_tls_handshakes", "Handshakes of TLS.", self._totals, ("tls", "result")),
+            Gauge("gateway_tls_certificate_expires", ends, self._ends, ("tls", "certificate"), merge="min"),
+            Gauge("gateway_tls_last_reload_successful", good, self._loaded, ("tls",), merge="min"),
+        )
+
+    def _totals(self) -> dict[tuple[str, ...], float]:
+        found = self._handshakes.items()
+        return {(name, result): n for name, one in found for result, n in one.results.items()}
+
+    def _ends(self) -> dict[tuple[str, ...], float]:
+        found = self._sites.items()
+        return {(name, one.path): one.ends for name, site in found for one in site.current.certificates}
+
+    def _loaded(self) -> dict[tuple[str, ...], float]:
+        return {(name,): float(site.failure is None) for name, site in self._sites.items()}
+
+
+NO_SITES = TlsSites((), "")
