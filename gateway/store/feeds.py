@@ -1,8 +1,8 @@
 """The feeds of a store: what a subscriber of a collection's changes gets, the same for all engines.
 
 A feed reads the log of its engine behind the position where it is, a batch at a time, and then waits until it
-is woken: by a commit of this process at once, by one of another process after the next poll. Now and then a
-feed without news gives its position alone.
+is woken: by a commit of this process at once, by one of another process as soon as that is told, or after the
+next poll. Now and then a feed without news gives its position alone.
 
 A tenant with a hundred feeds and a writer at full speed would have each change read, signed and encoded a
 hundred times. So its feeds are woken together and not too often (a single feed at once), and the feeds that
@@ -85,6 +85,14 @@ class ChangeLog(Protocol):
 
     POLL_NAME: ClassVar[str]
     POLL_SECONDS: ClassVar[float]
+
+    def watch(self) -> None:
+        """There are feeds from now on. Called for each that opens."""
+        ...
+
+    def rest(self) -> None:
+        """There are none any more."""
+        ...
 
     async def begin(self, tenant: str, ids: EventIds, after: str | None) -> Position:
         """Where a feed begins: at the end of the log, or behind an event id. Raises BadRequest, Gone when
@@ -275,11 +283,14 @@ class Feeds:
 
     def _join(self, tenant: str) -> asyncio.Event:
         self._poller.start()
+        self._log.watch()
         return self._wakes.join(tenant)
 
     def _leave(self, tenant: str, event: asyncio.Event) -> None:
         if self._wakes.leave(tenant, event):
             self._versions.pop(tenant, None)
+            if not self._wakes.tenants:
+                self._log.rest()
 
     async def _poll(self) -> None:
         """Wake the feeds of those tenants in whose logs another process has written."""

@@ -29,6 +29,7 @@ from gateway.limits import quotas
 from gateway.limits.quotas import Quotas
 from gateway.runtime import periodic
 from gateway.runtime.periodic import Boundary, PeriodicTask
+from gateway.runtime.told_names import ToldNames
 from gateway.store.feeds import Feeds
 from gateway.store.json.large import Jobs
 from gateway.store.mongo.changes import MongoChangeLog
@@ -236,14 +237,19 @@ async def test_a_sweep_of_clients_connections_goes_on(
     assert len(told(caplog)) == 1
 
 
-async def test_the_sweep_of_sqlite_goes_on_with_the_next_file(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sweep_of_sqlite_goes_on_with_the_next_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sqlite_sweep, "SWEEP_SECONDS", 0.001)
     seen: list[str] = []
 
     class Files:
         def open_files(self) -> list[Any]:
             names = "broken", "damaged", "good"
-            return [SimpleNamespace(path=Path(name), inline=None) for name in names]
+            return [SimpleNamespace(path=tmp_path / f"{name}.db", inline=None) for name in names]
+
+        def check_moved(self, connection: Any, name: str) -> None:
+            return None
 
         def is_open(self, name: str, file: Any) -> bool:
             seen.append(name)
@@ -273,11 +279,14 @@ class Driver:
                 raise Bug
             yield row
 
+    async def modify(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return {}
+
 
 async def test_the_sweep_of_mongodb_goes_on_with_the_next_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mongo_sweep, "SWEEP_SECONDS", 0.001)
     seen: list[str] = []
-    driver = Driver([{"t": "a", "c": "broken", "q": 0}, {"t": "a", "c": "good", "q": 0}])
+    driver = Driver([{"t": "a", "c": name, "q": 0, "moved": ""} for name in ("broken", "good")])
     sweeper = MongoSweeper(cast(Any, driver), cast(Any, lambda tenant: None))
 
     async def sweep(writes: Any, collection: str) -> None:
@@ -296,7 +305,7 @@ async def test_the_sweep_of_mongodb_goes_on_with_the_next_collection(monkeypatch
     await sweeper.stop()
 
 
-async def test_the_poll_of_sqlites_feeds_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_poll_of_sqlites_feeds_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SQLiteChangeLog, "POLL_SECONDS", 0.001)
     asked: list[str] = []
 
@@ -307,7 +316,8 @@ async def test_the_poll_of_sqlites_feeds_goes_on(monkeypatch: pytest.MonkeyPatch
                 raise sqlite3.DatabaseError("the file is damaged")
             return len(asked)
 
-    feeds = Feeds(SQLiteChangeLog(cast(Any, Files()), cast(Any, None)))
+    told = ToldNames(tmp_path, lambda name: None)
+    feeds = Feeds(SQLiteChangeLog(cast(Any, Files()), cast(Any, None), told))
     feeds._join("broken")
     event = feeds._join("good")
     for _ in range(3):
@@ -316,6 +326,7 @@ async def test_the_poll_of_sqlites_feeds_goes_on(monkeypatch: pytest.MonkeyPatch
             await event.wait()
     assert "broken" in asked
     await feeds.close()
+    told.close()
 
 
 @pytest.mark.parametrize("rows", [[None], [{"t": "good"}, {"t": "good", "q": 1}]])

@@ -34,6 +34,12 @@ class MongoChangeLog:
         self._jobs, self._large = jobs, large
         self._supported = supported
 
+    def watch(self) -> None:
+        """See feeds.ChangeLog."""
+
+    def rest(self) -> None:
+        """See feeds.ChangeLog."""
+
     async def begin(self, tenant: str, ids: EventIds, after: str | None) -> Position:
         """See feeds.ChangeLog."""
         if not self._supported:

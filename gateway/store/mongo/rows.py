@@ -12,6 +12,7 @@ tenants      _id tenant                       t, epoch, q the last change's numb
 changes      _id tenant US number             t c q kind id etag at, x when it is forgotten
 meta         _id cursor_key                   key
 meta         _id moved                        to
+meta         _id sweep                        until when nobody begins another one
 idempotency  _id tenant US key                t, f fingerprint, lease, until, result, n the bytes that it
              counts for; x when the server removes what never got a result, and so counts for nothing
 

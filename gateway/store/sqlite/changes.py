@@ -1,5 +1,6 @@
-"""The log of changes in a tenant's file. What other processes commit is seen by asking SQLite for the version
-of the data, which costs a microsecond a file."""
+"""The log of changes in a tenant's file. What other processes commit they tell at once (told_names.py); where
+that is lost, or a process writes that does not tell, it is seen by asking SQLite for the version of the data,
+which costs a microsecond a file."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from gateway.runtime.periodic import Boundary
+from gateway.runtime.told_names import ToldNames
 from gateway.store.feeds import BATCH, BATCH_BYTES, POSITION_SECONDS, Batch, Entry, EventIds, Position, gone
 from gateway.store.model.document import Document
 from gateway.store.sqlite import documents
@@ -31,11 +33,20 @@ class SQLiteChangeLog:
     """See feeds.ChangeLog. Its methods are called on the event loop only."""
 
     POLL_NAME: ClassVar[str] = "looking for what other processes wrote"
-    POLL_SECONDS: ClassVar[float] = 0.025
+    POLL_SECONDS: ClassVar[float] = 0.25
 
-    def __init__(self, files: Files, reads: Reads) -> None:
+    def __init__(self, files: Files, reads: Reads, told: ToldNames) -> None:
         self._files = files
         self._reads = reads
+        self._told = told
+
+    def watch(self) -> None:
+        """See feeds.ChangeLog."""
+        self._told.listen()
+
+    def rest(self) -> None:
+        """See feeds.ChangeLog."""
+        self._told.rest()
 
     async def begin(self, tenant: str, ids: EventIds, after: str | None) -> Position:
         """See feeds.ChangeLog."""

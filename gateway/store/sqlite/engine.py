@@ -17,6 +17,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.runtime import durable, threads
 from gateway.runtime.scheduling import NICENESS, lower_priority, processors
+from gateway.runtime.told_names import ToldNames
 from gateway.store.feeds import Feeds
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
@@ -39,6 +40,7 @@ READER_THREADS = 4 * 64  # a read keeps its thread between two slices: of MAX_QU
 MAX_OPEN_TENANTS = 64
 LEFT_SECONDS = 600.0  # a file that was begun so long ago was left by a process that was killed
 PACE = Pace()
+_FEEDS = ".feeds"  # where processes with feeds are told which tenants were written to
 MIN_SQLITE = (3, 38, 0)  # the JSON operators and STRICT tables
 
 
@@ -85,6 +87,7 @@ class SQLiteDocumentStore:
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-read", lower_priority, (NICENESS,))
         self._services: Services | None = None
         self._sweeper: Sweeper | None = None
+        self._told: ToldNames | None = None
 
     @property
     def available(self) -> bool:
@@ -124,8 +127,14 @@ class SQLiteDocumentStore:
         limits = most, self._max_tenant_bytes
         files = Files(self._folder, self._writers, *limits, self._jobs, log, moved_too=self._moved_too)
         reads = Reads(files, self._readers, processors(), self._query_seconds)
-        exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(SQLiteChangeLog(files, reads))
-        files.report(changed=feeds.notify, log_full=exports.cut_off)
+        self._told = told = ToldNames(self._folder / _FEEDS, lambda name: feeds.notify(name))
+        exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(SQLiteChangeLog(files, reads, told))
+
+        def changed(name: str) -> None:
+            feeds.notify(name)
+            told.tell(name)
+
+        files.report(changed=changed, log_full=exports.cut_off)
         long_writes = LongWrites(files, self._pace)
         self._services = Services(
             feeds, self._jobs, set(), files, reads, Inline(files), exports, long_writes, set()
@@ -140,6 +149,8 @@ class SQLiteDocumentStore:
             await self._services.feeds.close()
             self._services.reads.close()
             await self._services.files.close()
+        if self._told is not None:
+            self._told.close()
         await self._jobs.close()
         await self._writers.close()
         await threads.shutdown(self._readers)

@@ -12,12 +12,13 @@ from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_CHANGES
 from gateway.store.mongo import state as mongo_state
-from gateway.store.mongo.driver import Driver
+from gateway.store.mongo.driver import Driver, DuplicateKey
 from gateway.store.mongo.rows import (
     CHANGES,
     COLLECTIONS,
     DOCUMENTS,
     IDEMPOTENCY,
+    META,
     TENANTS,
     Row,
     is_live,
@@ -29,6 +30,7 @@ from gateway.store.mongo.write.writes import Undo, Writes
 from gateway.store.port import Moved
 
 SWEEP_SECONDS = 15.0
+_SWEEP = "sweep"  # the _id in META: until when no other sweep begins
 _STEP = 500  # documents of one collection in one sweep
 
 
@@ -44,7 +46,26 @@ class Sweeper(PeriodicTask):
 
     async def _sweep_or_report(self) -> None:
         with suppress(GatewayError):  # reported already; the next sweep tries again
-            await self.sweep()
+            await self._look_who_moved()
+            if await self._is_due():
+                await self.sweep()
+
+    async def _look_who_moved(self) -> None:
+        moved = self._driver.find(TENANTS, {"moved": {"$gt": ""}}, fields=["t", "moved"])
+        self._moved = {row["t"]: row["moved"] async for row in moved}
+
+    async def _is_due(self) -> bool:
+        """Whether nobody else has begun a sweep of the database lately: one sweeps for all gateways."""
+        now = instants.now()
+        begun = {"$set": {"until": now + SWEEP_SECONDS * 0.9}}
+        due = {"$and": [{"_id": _SWEEP}, {"until": {"$lte": now}}]}
+        if await self._driver.modify(META, due, begun) is not None:
+            return True
+        try:
+            await self._driver.insert(META, {"_id": _SWEEP, **begun["$set"]})
+        except DuplicateKey:
+            return False
+        return True
 
     def check_here(self, tenant: str) -> None:
         """Raises Moved for a tenant that was in another store at the last sweep."""
@@ -53,8 +74,6 @@ class Sweeper(PeriodicTask):
 
     async def sweep(self) -> None:
         """Remove some of everything that has ended. Raises StoreUnavailable."""
-        moved = self._driver.find(TENANTS, {"moved": {"$gt": ""}}, fields=["t", "moved"])
-        self._moved = {row["t"]: row["moved"] async for row in moved}
         async for row in self._driver.find(COLLECTIONS, {"sweep": True}, fields=["t", "c"]):
             await self._one(self._sweep_collection(self._writes(row["t"]), row["c"]))
         ended = self._driver.find(IDEMPOTENCY, {"until": {"$lte": instants.now()}}, limit=_STEP)

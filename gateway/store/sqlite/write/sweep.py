@@ -6,11 +6,16 @@ None of it is seen any more before it is swept; a file that is not open is swept
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import GatewayError
+from gateway.runtime import durable
 from gateway.runtime.periodic import PeriodicTask
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
@@ -25,6 +30,7 @@ from gateway.store.sqlite.write.operations import remove
 from gateway.store.sqlite.write.transaction import Operation, Transaction
 
 SWEEP_SECONDS = 5.0
+_CLAIMS = ".sweeping"  # the file whose bytes are locked
 BATCH = 500  # so that writes that wait are not held up for long
 BATCH_BYTES = 4 * 1024 * 1024  # of documents in a batch, about
 
@@ -40,19 +46,69 @@ _EXPIRED = f"""
     SELECT {COLUMNS}, {DATA}, collection FROM documents WHERE expires <= ? AND {_SETTLED} LIMIT {BATCH}"""  # noqa: S608
 
 
+class Claims:
+    """Which files this process sweeps: of all that have one open, one does. A claim is the system's lock of a
+    byte that stands for the file, and so ends with its process."""
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+        self._taken: set[Path] = set()
+
+    def take(self, path: Path) -> bool:
+        """Whether this process sweeps the file."""
+        if path in self._taken:
+            return True
+        try:
+            if self._descriptor < 0:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                self._descriptor = os.open(path.parent / _CLAIMS, flags, durable.PRIVATE)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(path))
+        except (BlockingIOError, PermissionError):  # POSIX lets fcntl say either
+            return False
+        except OSError:
+            return True  # no locks here: swept by each
+        self._taken.add(path)
+        return True
+
+    def keep(self, paths: set[Path]) -> None:
+        """Give up all others."""
+        for path in self._taken - paths:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _byte(path))
+        self._taken &= paths
+
+    def close(self) -> None:
+        """Give up all."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor, self._taken = -1, set()
+
+
+def _byte(path: Path) -> int:
+    return int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:7])
+
+
 class Sweeper(PeriodicTask):
-    """Sweeps the open files of a store from time to time."""
+    """Sweeps the open files of a store from time to time, each by one process of those that have it open."""
 
     def __init__(self, files: Files, long_writes: LongWrites) -> None:
         super().__init__("clearing away old documents", SWEEP_SECONDS, self._sweep_all)
         self._files = files
         self._long_writes = long_writes
+        self._claims = Claims()
+
+    async def stop(self) -> None:
+        """See PeriodicTask.stop."""
+        await super().stop()
+        self._claims.close()
 
     async def _sweep_all(self) -> None:
-        for file in self._files.open_files():
+        files = self._files.open_files()
+        self._claims.keep({file.path for file in files})
+        for file in files:
             with self.boundary, suppress(GatewayError, sqlite3.Error):  # its users get these too
                 self._let_go_if_moved(file)
-                await self._sweep(file)
+                if self._claims.take(file.path):
+                    await self._sweep(file)
 
     def _let_go_if_moved(self, file: TenantFile) -> None:
         """A file whose documents were moved by another process is no more read."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -204,3 +206,29 @@ async def test_a_feed_does_not_join_a_reading_that_began_before_the_news(store: 
         while not news.items:  # a look that found nothing, before the news
             news = await anext(feed)
         assert [change.id for change in news.items] == [made.id]
+
+
+CLAIMS = """
+import sys
+from pathlib import Path
+from gateway.store.sqlite.write.sweep import Claims
+claims = Claims()
+print([claims.take(Path(name)) for name in sys.argv[1:]], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_is_swept_by_one_process_of_those_that_have_it_open(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.db", tmp_path / "other.db"
+    claims = sqlite_sweep.Claims()
+    assert claims.take(one)
+    command = [sys.executable, "-c", CLAIMS, str(one), str(other)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == b"[False, True]\n"
+        assert claims.take(one) and not claims.take(other)
+        process.kill()
+    assert claims.take(other)
+    claims.keep({other})
+    assert subprocess.run(command, input="", capture_output=True, text=True).stdout == "[True, False]\n"
+    claims.close()
