@@ -29,7 +29,6 @@ from gateway.limits import quotas
 from gateway.limits.quotas import Quotas
 from gateway.runtime import periodic
 from gateway.runtime.periodic import Boundary, PeriodicTask
-from gateway.runtime.told_names import ToldNames
 from gateway.store.feeds import Feeds
 from gateway.store.json.large import Jobs
 from gateway.store.mongo.changes import MongoChangeLog
@@ -37,6 +36,7 @@ from gateway.store.mongo.large import LargeDocuments
 from gateway.store.mongo.write import sweep as mongo_sweep
 from gateway.store.mongo.write.sweep import Sweeper as MongoSweeper
 from gateway.store.sqlite.changes import SQLiteChangeLog
+from gateway.store.sqlite.told_names import ToldNames
 from gateway.store.sqlite.write import sweep as sqlite_sweep
 from tests import harness
 from tests.eventually import eventually

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from gateway.runtime.periodic import Boundary
-from gateway.runtime.told_names import ToldNames
 from gateway.store.feeds import BATCH, BATCH_BYTES, POSITION_SECONDS, Batch, Entry, EventIds, Position, gone
 from gateway.store.model.document import Document
 from gateway.store.sqlite import documents
 from gateway.store.sqlite.files.open_files import Files
 from gateway.store.sqlite.read.reads import Reads
+from gateway.store.sqlite.told_names import ToldNames
 from gateway.store.sqlite.write.transaction import KINDS
 
 CLOSED_POLL_SECONDS = 1.0  # while the tenant's file is not open here, a feed opens it this often

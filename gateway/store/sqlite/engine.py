@@ -17,7 +17,6 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.runtime import durable, threads
 from gateway.runtime.scheduling import NICENESS, lower_priority, processors
-from gateway.runtime.told_names import ToldNames
 from gateway.store.feeds import Feeds
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
@@ -31,6 +30,7 @@ from gateway.store.sqlite.read.export import Exports
 from gateway.store.sqlite.read.inline import Inline
 from gateway.store.sqlite.read.reads import Reads
 from gateway.store.sqlite.tenant import Services, SQLiteTenantStore
+from gateway.store.sqlite.told_names import ToldNames
 from gateway.store.sqlite.write.long_writes import LongWrites
 from gateway.store.sqlite.write.sweep import Sweeper
 from gateway.store.sqlite.write.transaction import Pace

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.runtime.told_names import ToldNames
+from gateway.store.sqlite.told_names import ToldNames
 from tests.eventually import eventually
 
 TELLER = """
 import asyncio, sys
 from pathlib import Path
-from gateway.runtime.told_names import ToldNames
+from gateway.store.sqlite.told_names import ToldNames
 async def main():
     told = ToldNames(Path(sys.argv[1]), print)
     told.listen()
