@@ -17,6 +17,7 @@ from gateway.config.refusal import Refusal
 from gateway.core.process import changes
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
+from gateway.edge.client.sockets import HeldSockets
 from gateway.planes import conf
 from gateway.planes.asking import OnePlane
 from gateway.planes.control import ControlPlane, Served
@@ -35,9 +36,9 @@ class Gateway:
     """Both planes in one process. start() once, drain() once.
 
     supervise: also run the backends of gateway.conf. on_snapshot(new) is called after each swap.
-    application: the ASAB application with which services register, if there is one. now: the monotonic clock
-    of rate limits and circuits, wall: the clock of the daily quotas and of signed identities (since the
-    epoch); both in seconds.
+    application: the ASAB application with which services register, if there is one. held: sockets of systemd.
+    now: the monotonic clock of rate limits and circuits, wall: the clock of the daily quotas and of signed
+    identities (since the epoch); both in seconds.
 
     data, control: the planes. The other attributes are theirs, for the admin listener.
     """
@@ -49,6 +50,7 @@ class Gateway:
         supervise: bool = False,
         on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
         application: Any = None,
+        held: HeldSockets | None = None,
         now: Callable[[], float] = monotonic,
         wall: Callable[[], float] = time,
     ) -> None:
@@ -60,7 +62,7 @@ class Gateway:
             self._lock = lock.acquire(folder, config.listen + config.admin, supervise=supervise)
             secret = ensure_secret(folder / CURSOR_KEY)
         self.sockets = socket_folder(config.data)
-        self._ground = Ground(config, folder, secret, self.sockets, application, now, wall)
+        self._ground = Ground(config, folder, secret, self.sockets, application, now, wall, held)
         self.data = data = DataPlane(self._ground)
         served = Served(data.target, lambda: data.listener.bound, data.recent.pickled)
         follows = Following(self._applied, self._refused)
@@ -122,7 +124,7 @@ class Gateway:
         data, config = self.data, self.config
         try:
             data.load_keys()
-            data.listener.bind(config.listen, f"[gateway] listen in {config.path}")
+            data.listener.bind(config.listen, f"[gateway] listen in {config.path}", self._ground.held)
             await self.control.load()
             await data.start()
             await self.control.start()

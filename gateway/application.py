@@ -25,10 +25,10 @@ from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.edge.client import slots
 from gateway.edge.client.clients import Clients
 from gateway.edge.client.listener import Listener
-from gateway.edge.client.sockets import BoundSocket, ListenError, bind_all, close
+from gateway.edge.client.sockets import BoundSocket, HeldSockets, ListenError, bind_all, close
 from gateway.planes.running import Running
 from gateway.process import interpreter, signals
-from gateway.process.systemd import Notifier
+from gateway.process.systemd import Notifier, listening
 from gateway.runtime.periodic import Boundary
 from gateway.runtime.scheduling import workers
 from gateway.telemetry import process_metrics
@@ -62,6 +62,7 @@ class GatewayApplication(asab.Application):
         path: str,
         *,
         supervise: bool,
+        held: HeldSockets | None = None,
         prepare: Callable[[Running], Coroutine[Any, Any, None]] | None = None,
         on_ready: Callable[[Running], None] = lambda gateway: None,
     ) -> None:
@@ -75,6 +76,7 @@ class GatewayApplication(asab.Application):
             self.Logging.RootLogger, [self.Logging.ConsoleHandler, self.Logging.FileHandler]
         )
         self._prepare = prepare
+        self._held = held or HeldSockets()
         self._on_ready = on_ready
         self._starting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -95,12 +97,12 @@ class GatewayApplication(asab.Application):
 
     def _gateway(self, config: ProcessConfig, *, supervise: bool) -> Running:
         number = workers(config.workers)
+        more: dict[str, Any] = {"on_snapshot": self._publish, "application": self, "held": self._held}
         if number == 1:
-            return Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
+            return Gateway(config, supervise=supervise, **more)
         # Only here: one process needs nothing of it.
         from gateway.planes.master import Master
 
-        more: dict[str, Any] = {"on_snapshot": self._publish, "application": self}
         return Master(config, workers=number, supervise=supervise, **more)
 
     async def initialize(self) -> None:
@@ -121,17 +123,21 @@ class GatewayApplication(asab.Application):
         interpreter.tune_collector()
         with Boundary("telling that it is ready"):
             self._on_ready(self.gateway)
+        if unused := self._held.rest():
+            L.warning(
+                "systemd's sockets that neither [gateway] nor [admin] listens on: %s", ", ".join(unused)
+            )
         self._notifier.ready("Serving")
 
     def _admin_ports(self) -> list[BoundSocket]:
         """Raises ListenError: where these cannot be taken, it also names the public ones."""
         config = self.gateway.config
         try:
-            return bind_all(config.admin, self._admin_key)
+            return bind_all(config.admin, self._admin_key, self._held)
         except ListenError as error:
             wrong = [str(error)]
         try:
-            for bound in bind_all(config.listen, f"[gateway] listen in {config.path}"):
+            for bound in bind_all(config.listen, f"[gateway] listen in {config.path}", self._held):
                 close(bound)
         except ListenError as error:
             wrong.insert(0, str(error))
@@ -286,12 +292,15 @@ def run(
     path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, Problems
     or GatewayError (the store) when it cannot start.
     """
+    held = HeldSockets(listening(os.environ))  # first: nothing else may be opened under their numbers
     signals.survive_stray()
     interpreter.tune_allocator()
     interpreter.use_uvloop()
     signals.block()  # until initialize(), in the loop's first run
     try:
-        application = GatewayApplication(path, supervise=supervise, prepare=prepare, on_ready=on_ready)
+        application = GatewayApplication(
+            path, supervise=supervise, held=held, prepare=prepare, on_ready=on_ready
+        )
     except BaseException:
         signals.unblock()
         raise

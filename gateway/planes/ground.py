@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
+from gateway.edge.client.sockets import HeldSockets
 from gateway.edge.tls.sites import TlsSites
 from gateway.setting_errors import named_by
 
@@ -19,7 +20,7 @@ from gateway.setting_errors import named_by
 class Ground:
     """data: the data folder. secret: of this installation. sockets: where backends have theirs. now: a
     monotonic clock, wall: the other one, since the epoch; both in seconds. application: the ASAB application
-    with which services register, if there is one."""
+    with which services register, if there is one. held: sockets of systemd."""
 
     config: ProcessConfig
     data: Path
@@ -28,6 +29,7 @@ class Ground:
     application: Any = None
     now: Callable[[], float] = monotonic
     wall: Callable[[], float] = time
+    held: HeldSockets | None = None
 
     def tls(
         self, listens: Iterable[Listen], *, on_verified: Callable[[], None] = lambda: None

@@ -19,6 +19,7 @@ from gateway.core.process import changes
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.compile import TargetOf
+from gateway.edge.client.sockets import HeldSockets
 from gateway.edge.tls.sites import TlsSites
 from gateway.limits.quotas import Quotas
 from gateway.planes import conf
@@ -58,6 +59,7 @@ class Master:
         supervise: bool = False,
         on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
         application: Any = None,
+        held: HeldSockets | None = None,
         now: Callable[[], float] = monotonic,
         wall: Callable[[], float] = time,
     ) -> None:
@@ -69,7 +71,7 @@ class Master:
             self._lock = lock.acquire(folder, config.listen + config.admin, supervise=supervise)
             secret = ensure_secret(folder / CURSOR_KEY)
         self.sockets = socket_folder(config.data)
-        self._ground = Ground(config, folder, secret, self.sockets, application, now, wall)
+        self._ground = Ground(config, folder, secret, self.sockets, application, now, wall, held)
         self._started = False
         self._addresses: list[sockets.Address] = []
         self._number = workers
@@ -132,7 +134,9 @@ class Master:
             with self._ground.named("[tokens] keys", config.keys):
                 SigningKeys(Path(config.keys), config.tokens.algorithms).ensure()
                 self.callers.load_keys()
-            self._addresses = sockets.bind(config.listen, f"[gateway] listen in {config.path}")
+            self._addresses = sockets.bind(
+                config.listen, f"[gateway] listen in {config.path}", self._ground.held
+            )
             await self.control.load()
             with self._ground.named("[gateway] data", config.data):
                 self.signer.start()
@@ -144,7 +148,8 @@ class Master:
             await self.workers.start()
             self.control.watch()
             keys = PeriodicTask("loading the keys again", _KEYS_POLL, self._refresh_keys)
-            self._tasks += map(asyncio.create_task, (keys.run(), self.planes.watch(), self.tls.watch()))
+            watches = keys.run(), self.planes.watch(), self.tls.watch(), self.workers.watch()
+            self._tasks += map(asyncio.create_task, watches)
             self._started = True
         except BaseException:
             await self.drain()

@@ -143,6 +143,7 @@ class Worker:
     def _handlers(self) -> dict[str, Callable[[Any], Any]]:
         return {
             **{name: partial(self._of_host, name) for name in (SEATS, CIRCUITS)},
+            "alive": lambda body: None,
             "leave": self._leave,
             "show": lambda asked: self._shown.show(asked),
             "config": self._take,
@@ -239,7 +240,8 @@ def work(config: ProcessConfig, order: Order, descriptors: list[int]) -> int:
     interpreter.use_uvloop()
     loop = asyncio.get_event_loop_policy().get_event_loop()
     listens = [Listen(**one) for one in order["listen"]]
-    bound = [BoundSocket(*pair) for pair in zip(listens, sockets, strict=True)]
+    all_ = zip(listens, sockets, order["held"], strict=True)
+    bound = [BoundSocket(listen, one, held=held) for listen, one, held in all_]
     return loop.run_until_complete(_run(config, sock, table, bound))
 
 

@@ -19,7 +19,7 @@ from gateway.edge.client.connection import IDLE_GRACE, KEEP_ALIVE, ClientConnect
 from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.redirect import Redirect
 from gateway.edge.client.slots import UNLIMITED, ConnectionLimits, ConnectionSlots, OpenDescriptors
-from gateway.edge.client.sockets import BoundSocket, bind_all, close, listen, withdraw
+from gateway.edge.client.sockets import BoundSocket, HeldSockets, bind_all, close, listen, withdraw
 from gateway.edge.reading import CLIENTS_TURN, ReadTurns
 from gateway.edge.tls.sites import NO_SITES, TlsSites
 from gateway.runtime.periodic import PeriodicTask
@@ -87,12 +87,12 @@ class Listener:
         """Host and port of each socket of TCP."""
         return [one.address for one in self.bound if not one.path]
 
-    def bind(self, listens: Iterable[Listen], key: str = "") -> None:
+    def bind(self, listens: Iterable[Listen], key: str = "", held: HeldSockets | None = None) -> None:
         """Take the addresses, without listening yet, so that one in use is known before anything starts.
 
         Port 0: any free one; see `bound`. key: where they are written. Raises ListenError.
         """
-        self.take(bind_all(listens, key), key)
+        self.take(bind_all(listens, key, held), key)
 
     def take(self, sockets: list[BoundSocket], key: str = "") -> None:
         """As `bind`, with sockets that are bound already."""
@@ -138,7 +138,9 @@ class Listener:
         for bound in self._sockets:
             withdraw(bound)
         acceptors, self._acceptors = self._acceptors, []
-        await asyncio.gather(*(one.stop(kept=number in kept) for number, one in enumerate(acceptors)))
+        stays = [number in kept or bound.held for number, bound in enumerate(self._sockets)]
+        stops = zip(acceptors, stays, strict=False)  # none accepts before `open`
+        await asyncio.gather(*(one.stop(kept=its) for one, its in stops))
 
     async def drain(self, keep_waiting: Callable[[int], bool], kept: Collection[int] | None = None) -> None:
         """Close idle connections, let active ones finish, then cut them. One is active until its last byte

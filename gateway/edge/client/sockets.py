@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.core.process import listeners
 from gateway.core.process.listeners import Listen
@@ -28,11 +28,13 @@ class ListenError(OSError):
 
 class BoundSocket(NamedTuple):
     """A listener with its socket, which is bound and does not block. made: device and inode of the file that
-    this process made for a unix socket; None for any other, also for one that was inherited."""
+    this process made for a unix socket; None for any other, also for one that was inherited. held: systemd
+    holds it open for the next process, which takes what waits there."""
 
     listen: Listen
     sock: socket.socket
     made: tuple[int, int] | None = None
+    held: bool = False
 
     @property
     def bound(self) -> Listen:
@@ -43,13 +45,40 @@ class BoundSocket(NamedTuple):
         return replace(self.listen, host=host, port=port)
 
 
-def bind_all(listens: Iterable[Listen], key: str = "") -> list[BoundSocket]:
-    """Bind all of them or none; they do not listen yet. key: where they are written. The ListenError has a
-    line for each that cannot be taken."""
+class HeldSockets:
+    """The sockets that systemd listens on for this process; each is for one listener."""
+
+    def __init__(self, sockets: Iterable[socket.socket] = ()) -> None:
+        self._sockets = list(sockets)
+
+    def take(self, one: Listen) -> BoundSocket | None:
+        """That of a listener, if there is one. Raises OSError where its host is not known."""
+        if not self._sockets:
+            return None
+        where = one.path or _resolved(one)[4][:2]
+        for sock in self._sockets:
+            name = sock.getsockname()
+            if (name if isinstance(name, str) else name[:2]) == where:
+                self._sockets.remove(sock)
+                return BoundSocket(one, sock, held=True)
+        return None
+
+    def rest(self) -> list[str]:
+        """The addresses of those that no listener has taken; they are closed."""
+        names = [str(sock.getsockname()) for sock in self._sockets]
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+        return names
+
+
+def bind_all(listens: Iterable[Listen], key: str = "", held: HeldSockets | None = None) -> list[BoundSocket]:
+    """Bind all of them or none; they do not listen yet. key: where they are written. held: are taken where
+    they fit. The ListenError has a line for each that cannot be taken."""
     taken, problems = list[BoundSocket](), []
     for one in listens:
         try:
-            taken.append(bind(one, key))
+            taken.append(bind(one, key, held))
         except ListenError as error:
             problems.append(str(error))
     if problems:
@@ -59,9 +88,11 @@ def bind_all(listens: Iterable[Listen], key: str = "") -> list[BoundSocket]:
     return taken
 
 
-def bind(one: Listen, key: str = "") -> BoundSocket:
-    """Bind one; it does not listen yet. key: where it is written. Raises ListenError."""
+def bind(one: Listen, key: str = "", held: HeldSockets | None = None) -> BoundSocket:
+    """Bind one; it does not listen yet. key, held: see `bind_all`. Raises ListenError."""
     try:
+        if held is not None and (found := held.take(one)) is not None:
+            return found
         return _bind_path(one) if one.path else _bind_port(one)
     except OSError as error:
         raise ListenError(problem(one, error, key)) from None
@@ -95,10 +126,13 @@ def withdraw(bound: BoundSocket) -> None:
                 name.unlink()
 
 
+def _resolved(one: Listen) -> tuple[Any, ...]:
+    host, flags = listeners.plain(one.host), socket.AI_PASSIVE
+    return socket.getaddrinfo(host, one.port, type=socket.SOCK_STREAM, flags=flags)[0]
+
+
 def _bind_port(one: Listen) -> BoundSocket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        listeners.plain(one.host), one.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    family, kind, protocol, _, address = _resolved(one)
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,5 +1,6 @@
 """The listening sockets of several workers: each worker has one of its own for each port (SO_REUSEPORT),
-and the master holds all of them, so that none closes with its worker. A unix socket is one for all.
+and the master holds all of them, so that none closes with its worker. A unix socket is one for all, and so is
+one of systemd.
 
 The kernel spreads new connections by their addresses. With 200 kept connections the busiest of two workers
 had 1.01 to 1.06 times the mean, of four 1.06 to 1.18; where all accepted from one inherited socket, 1.2 to
@@ -12,7 +13,15 @@ import socket
 from collections.abc import Iterable
 
 from gateway.core.process.listeners import Listen
-from gateway.edge.client.sockets import BoundSocket, ListenError, bind_all, close, listen, problem
+from gateway.edge.client.sockets import (
+    BoundSocket,
+    HeldSockets,
+    ListenError,
+    bind_all,
+    close,
+    listen,
+    problem,
+)
 
 
 class Address:
@@ -24,9 +33,16 @@ class Address:
         self._listens = False
         self.listen = first.listen
         self.sockets = [first.sock]
-        if not first.listen.path:
+        # One for all: a unix socket cannot be shared so, and one of systemd is another user's.
+        self.is_one = bool(first.listen.path) or first.held
+        if not self.is_one:
             # After its bind, which so has noticed whether the port is another process's.
             first.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+    @property
+    def held(self) -> bool:
+        """Whether systemd holds it open."""
+        return self._first.held
 
     @property
     def bound(self) -> Listen:
@@ -39,7 +55,7 @@ class Address:
 
     def of(self, worker: int) -> socket.socket:
         """That of a worker, which listens from now on. Raises ListenError."""
-        if self.listen.path:
+        if self.is_one:
             if not self._listens:
                 listen(self._first, self._key, self._backlog)
             self._listens = True
@@ -74,6 +90,6 @@ class Address:
         close(self._first)
 
 
-def bind(listens: Iterable[Listen], key: str) -> list[Address]:
+def bind(listens: Iterable[Listen], key: str, held: HeldSockets | None = None) -> list[Address]:
     """Take the addresses. Raises ListenError."""
-    return [Address(one, key) for one in bind_all(listens, key)]
+    return [Address(one, key) for one in bind_all(listens, key, held)]

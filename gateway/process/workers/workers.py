@@ -20,10 +20,11 @@ from typing import Any
 from gateway.core.process.storm import DEATHS, Storm
 from gateway.process.workers.generation import Generation, NoWorkers
 from gateway.process.workers.sockets import Address
-from gateway.runtime.channel import Channel, Handler
-from gateway.runtime.periodic import Boundary
+from gateway.runtime.channel import Channel, ChannelError, Handler, NoAnswer
+from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger("gateway.workers")
+_LOOK, _SILENT = 5.0, 30.0  # seconds between two looks, and without an answer, after which a worker is killed
 _START = 60.0  # seconds until a worker has to be ready
 _CODE = 1.0  # seconds that are waited for the exit code of a worker that is gone
 
@@ -40,6 +41,7 @@ class Worker:
         self.ready = self.leaving = False
         self.channel: Channel | None = None
         self.why = ""
+        self._handle = -1  # of the process: its pid may be another's, once it has ended
         loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[None] = loop.create_future()  # of its start
         self.gone: asyncio.Future[None] = loop.create_future()
@@ -47,6 +49,18 @@ class Worker:
 
     def __str__(self) -> str:
         return f"worker {self.number} (pid {self.pid})"
+
+    def has_pid(self, pid: int) -> None:
+        """The process is there."""
+        self.pid = pid
+        with suppress(OSError):  # it has ended already
+            self._handle = os.pidfd_open(pid)
+
+    def forget(self) -> None:
+        """It has ended, and is not to be ended any more."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
     def is_ready(self) -> None:
         """It serves."""
@@ -92,9 +106,9 @@ class Worker:
 
     def kill(self) -> None:
         """End it at once."""
-        if self.pid and not self.code.done():
+        if self._handle >= 0:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
 
 class Workers:
@@ -132,7 +146,6 @@ class Workers:
         self._storm = Storm()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._boundary = Boundary("replacing a worker")
 
     @property
     def all(self) -> list[Worker]:
@@ -204,6 +217,23 @@ class Workers:
         for generation in list(self._generations):
             await self._end_generation(generation)
 
+    async def watch(self) -> None:
+        """Kill workers that do not answer any more, until cancelled: their clients would wait for ever."""
+        await PeriodicTask("looking whether workers answer", _LOOK, self._look).run()
+
+    async def _look(self) -> None:
+        await asyncio.gather(*map(self._is_alive, self.living))
+
+    async def _is_alive(self, worker: Worker) -> None:
+        assert worker.channel is not None
+        try:
+            await worker.channel.ask("alive", wait=_SILENT)
+        except NoAnswer:
+            L.error("%s has not answered for %g s, and is killed", worker, _SILENT)
+            worker.kill()
+        except ChannelError:
+            pass  # it has gone, or is of another version
+
     def kill(self) -> None:
         """End all of them at once."""
         for worker in list(self._all.values()):
@@ -242,7 +272,8 @@ class Workers:
             worker.channel = await Channel.open(ours, handlers, lambda: self._gone(worker))
             self._all[worker.id] = worker
             listen = [asdict(address.listen) for address in self.addresses]
-            order = {"number": number, "patience": self._patience, "listen": listen}
+            held = [address.held for address in self.addresses]
+            order = {"number": number, "patience": self._patience, "listen": listen, "held": held}
             given = [theirs.fileno(), *self._given(worker)]
             generation.fork(worker.id, order, [*given, *(sock.fileno() for sock in sockets)])
         finally:
@@ -285,7 +316,7 @@ class Workers:
 
     def _has_pid(self, id_: str, pid: int) -> None:
         if id_ in self._all:
-            self._all[id_].pid = pid
+            self._all[id_].has_pid(pid)
 
     def _has_code(self, pid: int, code: int) -> None:
         for worker in self._all.values():
@@ -312,6 +343,7 @@ class Workers:
         self._on_gone(worker)
         text = await worker.exit_text()
         self._all.pop(worker.id, None)
+        worker.forget()
         if worker.leaving or self._stopping or self._slots.get(worker.number) is not worker:
             return
         if was_ready:
