@@ -18,10 +18,15 @@ import select
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
+# What a master and the workers that it starts have to agree about: their orders, the descriptors that come
+# with them, and what they say on their channel. A master that runs on gets workers of the code that is installed
+# now; one of another number is refused.
+PROTOCOL = 1
 MESSAGE = 1024 * 1024  # bytes at most
 DESCRIPTORS = 250  # that one message may carry (SCM_MAX_FD of Linux is 253)
 _DRIVEN = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
@@ -49,7 +54,7 @@ class ForkServer:
             self._handlers[number] = signal.signal(number, _nothing)
         self._handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _nothing)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        self._tell({"ready": os.getpid()})
+        self._tell({"ready": os.getpid(), "protocol": PROTOCOL})
         while True:
             ready, _, _ = select.select([self._sock.fileno(), self._woken], [], [])
             if self._woken in ready:
@@ -93,6 +98,9 @@ class ForkServer:
             os.close(self._wake)
             self._sock.close()
             code = self._work(order, descriptors)
+        except BaseException:
+            traceback.print_exc()  # the master, and its log, may not be reached
+            raise
         finally:
             os._exit(code)  # never back into the server's loop
 

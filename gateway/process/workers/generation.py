@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.process.workers.fork_server import MESSAGE
+from gateway.process.workers.fork_server import MESSAGE, PROTOCOL
 
 L = logging.getLogger(__name__)
 _START = 60.0  # seconds that loading the code may take on a busy machine
@@ -121,7 +121,10 @@ class Generation:
             self._lost()
             return
         told = json.loads(message)
-        if "ready" in told:
+        if "ready" in told and told["protocol"] != PROTOCOL:
+            text = "the code that is installed now does not go with the master that runs; restart the gateway"
+            self._ready.set_exception(NoWorkers(text))
+        elif "ready" in told:
             self._ready.set_result(None)
         elif "refused" in told:
             self._ready.set_exception(NoWorkers(told["refused"]))
