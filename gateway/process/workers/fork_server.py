@@ -2,8 +2,8 @@
 
 A fork in a process with threads or an event loop is not safe, and the master has both; this one never has. It
 is executed anew for each generation of workers, so a later one runs the code that is installed then. What it
-has loaded, and frozen for the collector, all workers share in memory (measured: a second worker costs 13 MiB,
-and 55 by itself).
+has loaded, and frozen for the collector, all workers share in memory (measured: a further worker costs 16 MiB,
+of 60 that it has).
 
 Over a socket that keeps messages apart (SOCK_SEQPACKET) the master asks for workers, with the descriptors
 that each gets, and is told of their ends. When the master is gone, the server asks its workers to end, kills
@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 # What a master and the workers that it starts have to agree about: their orders, the descriptors that come
-# with them, and what they say on their channel. A master that runs on gets workers of the code that is installed
+# with them, what they say on their channel. A master that runs on gets workers of the code that is installed
 # now; one of another number is refused.
 PROTOCOL = 1
 MESSAGE = 1024 * 1024  # bytes at most
