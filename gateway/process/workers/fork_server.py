@@ -2,8 +2,8 @@
 
 A fork in a process with threads or an event loop is not safe, and the master has both; this one never has. It
 is executed anew for each generation of workers, so a later one runs the code that is installed then. What it
-has loaded, and frozen for the collector, all workers share in memory (measured: a further worker costs 16 MiB,
-of 60 that it has).
+has loaded, and frozen for the collector, all workers share in memory (measured: a further worker costs 16
+MiB, of 60 that it has).
 
 Over a socket that keeps messages apart (SOCK_SEQPACKET) the master asks for workers, with the descriptors
 that each gets, and is told of their ends. When the master is gone, the server asks its workers to end, kills
