@@ -119,7 +119,7 @@ class _Pages:
         """The snapshot is applied and the listeners are open, of all workers at the start and of one later;
         503 as soon as draining begins, and until the config's source was read. A store that is away is
         reported, but no reason for 503: all else is served, and no other gateway would reach it. `?verbose`
-        tells of each worker, the store and the config."""
+        tells of each worker, the store, what machines share and the config."""
         view = self._view
         if view.draining:
             return web.Response(status=503, text="draining\n")

@@ -25,6 +25,7 @@ _MOST = 10_000  # clients' certificates that are remembered
 _NO_CERTIFICATE = "This path takes a client's certificate, and this connection showed none."
 _OUTDATED = "The certificate was verified with what has been replaced: connect again."
 _EXPIRED = "The client's certificate is not valid at this time."
+_TICKET = "\0"  # before a ticket that is still to be redeemed, where a token is looked for: in no header
 
 
 class AuthenticationChain:
@@ -68,6 +69,8 @@ class AuthenticationChain:
         except Unauthenticated:
             self._limit_client(call)
             raise
+        if head.token.startswith(_TICKET):
+            return None
         known = self._credentials.known(head.token)
         if known is not None:
             return known
@@ -91,7 +94,8 @@ class AuthenticationChain:
             raise Unauthenticated(f"The token is to stand behind {BEARER}.", error="invalid_request")
         # Of its own: another request with these lines may show no ticket, or be no handshake.
         call.head = head = read(head.raw)
-        head.remember_token(offered[0] if offered else self._tickets.redeem(shown[0], call))
+        token = offered[0] if offered else self._tickets.try_redeem(shown[0], call)
+        head.remember_token(_TICKET + shown[0] if token is None else token)
         return head
 
     async def authenticate(self, call: Call) -> Identity:
@@ -102,7 +106,21 @@ class AuthenticationChain:
             if shown is None:
                 raise Unauthenticated(REVOKED)
             return shown
+        if call.head.token.startswith(_TICKET):
+            await self._redeem(call, call.head.token.removeprefix(_TICKET))
         return await self.identity(call.head.token, takes(call.route))
+
+    async def _redeem(self, call: Call, ticket: str) -> None:
+        """A ticket that another process may have given."""
+        call.head.remember_token("")
+        try:
+            token = await self._tickets.redeem(ticket, call)
+        except Unauthenticated:
+            self._limit_client(call)
+            raise
+        if self._credentials.known(token) is None:
+            self._limit_client(call)
+        call.head.remember_token(token)
 
     async def identity(self, text: str, takes: Takes = lambda name: False) -> Identity:
         """The identity of a credential, wherever it came; may wait. takes: see `takes`; by default no issuer

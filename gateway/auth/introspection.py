@@ -19,7 +19,7 @@ from gateway.core.http.urls import shown
 from gateway.core.jwt.issuer import Introspection, Issuer, SecretReference
 from gateway.core.jwt.verify import MAX_TOKEN, identity_of
 from gateway.core.model import Identity
-from gateway.edge.backend.origin import TIMEOUT, OriginError, Origins
+from gateway.edge.backend.origin import ALONE, TIMEOUT, Flights, OriginError, Origins
 from gateway.runtime import threads
 from gateway.runtime.files import FileUnusable, read_text
 from gateway.runtime.periodic import Boundary
@@ -37,7 +37,8 @@ _Outcome = Identity | Unauthenticated | IssuerUnavailable
 
 
 class Introspector:
-    """Asks one issuer. wall: seconds since the epoch, for what tokens say; now: the monotonic clock."""
+    """Asks one issuer. wall: seconds since the epoch, for what tokens say; now: the monotonic clock.
+    flights: shared with other processes."""
 
     def __init__(
         self,
@@ -46,7 +47,9 @@ class Introspector:
         origins: Origins,
         wall: Callable[[], float] = time,
         now: Callable[[], float] = monotonic,
+        flights: Flights = ALONE,
     ) -> None:
+        self._flights = flights
         self.issuer = issuer
         self._rule = rule
         self._origins = origins
@@ -116,7 +119,7 @@ class Introspector:
         outcome: _Outcome = self._away()
         try:
             with self._boundary:
-                outcome = await self._ask(text)
+                outcome = await self._ask(key, text)
         finally:
             del self._asking[key]
         if isinstance(outcome, Unauthenticated):
@@ -125,13 +128,14 @@ class Introspector:
             self._refused[key] = self._now() + KEPT, outcome.detail
         return outcome
 
-    async def _ask(self, text: str) -> _Outcome:
+    async def _ask(self, key: bytes, text: str) -> _Outcome:
         async with self._seats:
             if self._now() < self._shed_until:  # it failed meanwhile, so whoever waited has left
                 return self._away()
             self._requests += 1
             try:
-                claims = await self._claims(text)
+                flight = f"token {self.issuer.name} {self._rule.url} {key.hex()}"
+                claims = await self._flights.share(flight, KEPT, lambda: self._claims(text))
             except OriginError as error:
                 self._fail(str(error))
                 return self._away()

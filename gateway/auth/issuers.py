@@ -21,7 +21,7 @@ from gateway.core.jwt.issuer import Introspection, Issuer, KeyFile
 from gateway.core.jwt.verify import UNTRUSTED, Token, parse, verify_token
 from gateway.core.model import Identity
 from gateway.core.openmetrics import Gauge, Instrument, Total
-from gateway.edge.backend.origin import Origins
+from gateway.edge.backend.origin import ALONE, Flights, Origins
 
 PATIENCE = 2.0  # seconds that a request waits for newer keys of its token's issuer
 MAX_WAITING = 100  # requests that wait so, for one issuer
@@ -141,11 +141,19 @@ class ByIntrospection:
 
 
 class Issuers:
-    """All of them. now: the monotonic clock, for fetching; wall: seconds since the epoch, for tokens."""
+    """All of them. now: the monotonic clock, for fetching; wall: seconds since the epoch, for tokens.
+    flights: shared with other processes."""
 
     def __init__(
-        self, credentials: Credentials, origins: Origins, *, now: Clock = monotonic, wall: Clock = time
+        self,
+        credentials: Credentials,
+        origins: Origins,
+        *,
+        now: Clock = monotonic,
+        wall: Clock = time,
+        flights: Flights = ALONE,
     ) -> None:
+        self._flights = flights
         self._credentials = credentials
         self._origins = origins
         self._now = now
@@ -283,7 +291,7 @@ class Issuers:
 
     def _verifier(self, issuer: Issuer) -> Verifier:
         if isinstance(issuer.keys, Introspection):
-            asks = Introspector(issuer, issuer.keys, self._origins, self._wall, self._now)
+            asks = Introspector(issuer, issuer.keys, self._origins, self._wall, self._now, self._flights)
             return ByIntrospection(asks)
 
         def changed() -> None:
@@ -291,7 +299,8 @@ class Issuers:
 
         if isinstance(issuer.keys, KeyFile):
             return ByKeys(issuer, FileKeys(issuer, Path(issuer.keys.path), changed, self._now), self._wall)
-        return ByKeys(issuer, FetchedKeys(issuer, self._origins, changed, self._now), self._wall)
+        fetched = FetchedKeys(issuer, self._origins, changed, self._now, flights=self._flights)
+        return ByKeys(issuer, fetched, self._wall)
 
     def _forget(self, name: str) -> None:
         self._credentials.forget(lambda identity: identity.issuer == name)

@@ -22,7 +22,7 @@ from gateway.auth.keys import KeysUnusable, read_keys
 from gateway.core.http.urls import in_the_clear, shown
 from gateway.core.jwt.issuer import Issuer, KeyUrl
 from gateway.core.jwt.keys import KeySet, KeySetError, parse_keys
-from gateway.edge.backend.origin import OriginError, Origins
+from gateway.edge.backend.origin import ALONE, Flights, OriginError, Origins
 from gateway.runtime import threads
 from gateway.runtime.periodic import Boundary
 from gateway.runtime.watch import FileStamp, file_stamp
@@ -31,6 +31,7 @@ L = logging.getLogger(__name__)
 COOLDOWN = 30.0  # seconds between two fetches that tokens ask for
 DEFAULT, LEAST, MOST = 600.0, 60.0, 86_400.0  # seconds that fetched keys are fresh
 _EARLY = 0.75, 0.15  # of that time after which they are fetched again, and what chance adds
+_SHARED = 20.0  # seconds that keys may be known to another process: they were fetched for this one, too
 _FIRST_RETRY, _LAST_RETRY = 1.0, 15.0  # seconds after a failure; doubled each time, and chance adds to it
 _max_age = re.compile(r'(?:^|,)\s*max-age\s*=\s*"?([0-9]{1,10})"?\s*(?:,|$)', re.IGNORECASE).search
 _kept_by_none = re.compile(r"(?:^|,)\s*no-(?:store|cache)\s*(?:,|$)", re.IGNORECASE).search
@@ -189,7 +190,8 @@ class FileKeys(KeySource):
 
 
 class FetchedKeys(KeySource):
-    """Those at a URL, or at the one that the issuer's metadata name. chance: random, 0 to 1."""
+    """Those at a URL, or at the one that the issuer's metadata name. chance: random, 0 to 1. flights: shared
+    with other processes."""
 
     def __init__(
         self,
@@ -198,7 +200,9 @@ class FetchedKeys(KeySource):
         on_change: Callable[[], None],
         now: Clock = monotonic,
         chance: Callable[[], float] = random.random,
+        flights: Flights = ALONE,
     ) -> None:
+        self._flights = flights
         super().__init__(issuer, on_change, now)
         self.kind = "jwks_uri" if isinstance(issuer.keys, KeyUrl) else "discovery"
         self._url = issuer.keys.url if isinstance(issuer.keys, KeyUrl) else ""
@@ -265,15 +269,24 @@ class FetchedKeys(KeySource):
 
     async def _read(self, background: bool) -> tuple[KeySet, float]:
         """The keys, and for how many seconds they are fresh. Raises OriginError, KeySetError."""
+        issuer = self.issuer
+        named = issuer.keys.url if isinstance(issuer.keys, KeyUrl) else "discovery"
+        flight = f"keys {issuer.name} {issuer.issuer} {named}"
+        max_age = _SHARED if background else 0.0
+        self._url, text, cached = await self._flights.share(flight, max_age, lambda: self._get(background))
+        keys = await threads.run(threads.KEYS, parse_keys, text, issuer.algorithms, published=True)
+        return keys, _fresh(cached)
+
+    async def _get(self, background: bool) -> tuple[str, str, str]:
+        """Their URL, their text and its Cache-Control. Raises OriginError."""
         # A token that waits has no time for the metadata again, while what they said is known.
-        if self.kind == "discovery" and (background or not self._url):
-            self._url = await _jwks_uri(self.issuer, self._origins)
-        response = await self._origins.get(self._url)
+        url = self._url
+        if self.kind == "discovery" and (background or not url):
+            url = self._url = await _jwks_uri(self.issuer, self._origins)
+        response = await self._origins.get(url)
         if response.status != 200:
             raise OriginError(f"it responded with status {response.status}")
-        text = response.body.decode("utf-8", "replace")
-        keys = await threads.run(threads.KEYS, parse_keys, text, self.issuer.algorithms, published=True)
-        return keys, _fresh(response.headers.get("Cache-Control", ""))
+        return url, response.body.decode("utf-8", "replace"), response.headers.get("Cache-Control", "")
 
 
 def _fresh(cache_control: str) -> float:

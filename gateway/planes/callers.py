@@ -8,25 +8,33 @@ from collections.abc import Callable
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
+from gateway.auth.oauth.once import Once
 from gateway.auth.oauth.tickets import Tickets
 from gateway.auth.store import FILE as AUTH_STORE
 from gateway.auth.stored import StoredCredentials
 from gateway.call import Call, Snapshot
 from gateway.core.jwt.issuer import LOCAL
-from gateway.edge.backend.origin import Origins
+from gateway.edge.backend.origin import ALONE, Flights, Origins
 from gateway.planes.ground import Ground
 from gateway.planes.steps import ENDING, Step
 
 
 class Callers:
-    """limit: counts a call of a client that is not known, by its address (ClientLimit)."""
+    """limit: counts a call of a client that is not known, by its address (ClientLimit). once, flights: what
+    is shared with other processes."""
 
-    def __init__(self, ground: Ground, limit: Callable[[Call], None]) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        limit: Callable[[Call], None],
+        once: Once | None = None,
+        flights: Flights = ALONE,
+    ) -> None:
         self._tokens = ground.config.tokens
         self.stored = StoredCredentials(ground.data / AUTH_STORE, ground.wall)
         self.credentials, self.origins = Credentials(), Origins()
-        self.issuers = Issuers(self.credentials, self.origins, now=ground.now)
-        self.tickets = Tickets(ground.now)
+        self.issuers = Issuers(self.credentials, self.origins, now=ground.now, flights=flights)
+        self.tickets = Tickets(ground.now, once)
         self.authentication = AuthenticationChain(
             self.credentials, self.issuers, self.stored, limit, self.tickets
         )

@@ -87,7 +87,8 @@ class DataPlane:
         self._reached: Mapping[str, Backend] = {}
         self.sharing = Sharing(ground, channel, table)
         self.quotas, self.limits = self.sharing.quotas, self.sharing.limits
-        self.callers = Callers(ground, self.limits.take_client)
+        shared = self.sharing
+        self.callers = Callers(ground, self.limits.take_client, shared.once, shared.flights)
         revocations = self.callers.stored.revocations
         self.lifetimes = Lifetimes(revocations.expires)
         revocations.on_change(self.lifetimes.recheck)
@@ -126,7 +127,7 @@ class DataPlane:
         config = self.config
         keys = SigningKeys(Path(config.keys), config.tokens.algorithms)
         rooms = keys, self.signer.keys, self.callers.stored.api_keys, self.callers.tickets, self._ground.wall
-        return AuthorizationServer(config.tokens, *rooms)
+        return AuthorizationServer(config.tokens, *rooms, once=self.sharing.once)
 
     def _policies(self, live: Live) -> Policies:
         """What the life of a request asks of them."""

@@ -12,15 +12,11 @@ from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
-from gateway.core.shared.ports import Body, Part
+from gateway.core.shared.ports import Away, Body, Part
 from gateway.runtime.periodic import Boundary
 
 TICK = 0.1  # seconds between two exchanges while something is in use
 PACE = 0.01  # the least time between two that nobody waits for
-
-
-class Away(Exception):
-    """Whoever keeps the books does not respond: the reason, for people, without secrets."""
 
 
 class Engine(Protocol):

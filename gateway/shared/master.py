@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.core.shared.ports import Body
+from gateway.core.shared.ports import Away, Body
 from gateway.runtime.channel import Channel, ChannelError
-from gateway.shared.exchange import Away
 
 NAME = "exchange"  # of the handler
 _WAIT = 1.0  # seconds

@@ -248,9 +248,7 @@ async def test_on_loopback_no_token_is_needed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hosts", [("0.0.0.0",), ("127.0.0.1", "10.0.0.1"), ("::",)])
-async def test_elsewhere_the_scope_gateway_admin_is_needed(
-    tmp_path: Path, hosts: tuple[str, ...]
-) -> None:
+async def test_elsewhere_the_scope_gateway_admin_is_needed(tmp_path: Path, hosts: tuple[str, ...]) -> None:
     async with admin_of(tmp_path, admin=tuple(map(Listen, hosts))) as asked:
         for path in ("/metrics", "/admin/config", "/admin/config?text", "/admin/backends"):
             status, headers, body = await asked.ask(path)

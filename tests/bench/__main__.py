@@ -28,6 +28,7 @@ from tests.bench.parts import (
     proxy,
     reload,
     routing_table,
+    shared,
     shields,
     tls,
     token_cost,
@@ -77,6 +78,7 @@ PARTS: dict[str, Part] = {
     "table": (lambda place, a, say: routing_table.run(5 if a.quick else 50), report.table),
     "reload": (lambda place, a, say: reload.run(place, *((1, 2) if a.quick else (3, 4)), say), report.reload),
     "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
+    "shared": (lambda place, a, say: shared.run(place, *_turns(a), say), report.shared),
     "admission": (lambda place, a, say: admission.run(place, a.quick, say), report_admission.admission),
     "isolation": (
         lambda place, a, say: isolation.run(

@@ -390,3 +390,31 @@ def test_a_bad_routing_config_at_the_start_is_exit_code_1_with_its_problems(tmp_
     for line, where, _ in EXPECTED:
         assert f"routing.yaml:{line}  {where}" in shown.replace("\n", "")
     assert "Traceback" not in shown
+
+
+WITHOUT = """
+import sys
+
+class Refuses:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("redis", "hiredis", "kazoo", "motor", "pymongo", "bson"):
+            print("WANTED", name, file=sys.stderr, flush=True)
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Refuses())
+sys.argv = ["gateway", "up", "-c", sys.argv[1]]
+from gateway.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.whole
+def test_on_the_embedded_store_nothing_of_redis_zookeeper_or_mongodb_is_needed_or_imported(
+    tmp_path: Path,
+) -> None:
+    serving = Serving(tmp_path)
+    with serving.started("-c", WITHOUT) as process:
+        serving.until_ready(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert "WANTED" not in serving.log.read_text()

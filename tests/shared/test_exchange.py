@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.core.shared.ports import Body
+from gateway.core.shared.ports import Away, Body
 from gateway.shared.books import Books
-from gateway.shared.exchange import Away, Exchange
+from gateway.shared.exchange import Exchange
 
 
 class Engine:

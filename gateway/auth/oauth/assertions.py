@@ -16,6 +16,7 @@ from gateway.core.jwt.verify import MAX_TIME, Token, parse
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST = 300.0  # seconds that one may be good for
 LEEWAY = 60.0  # seconds, for clocks that differ
+REMEMBERED = LONGEST + 2 * LEEWAY  # seconds that a used one is remembered
 _MOST = 100_000  # that are remembered
 _MAX_JTI = 256
 
@@ -62,11 +63,11 @@ class Assertions:
     def _use(self, client: str, jti: Any, now: float) -> None:
         if not isinstance(jti, str) or not 0 < len(jti) <= _MAX_JTI:
             raise refused("It has no `jti`, a text that no other one has.")
-        if now - self._began > LONGEST + 2 * LEEWAY:
-            idle = now - self._began > 2 * (LONGEST + 2 * LEEWAY)
+        if now - self._began > REMEMBERED:
+            idle = now - self._began > 2 * REMEMBERED
             self._before, self._seen, self._began = set() if idle else self._seen, set(), now
         if (client, jti) in self._seen or (client, jti) in self._before:
-            raise refused("It was used before (`jti`).")
+            raise used_before()
         if len(self._seen) >= _MOST:
             raise Saturated("Too many clients have shown assertions.", retry_after=LONGEST)
         self._seen.add((client, jti))
@@ -98,3 +99,8 @@ def _number(value: Any) -> float | None:
 def refused(why: str) -> OAuthError:
     """The refusal of an assertion."""
     return OAuthError("invalid_client", f"The client assertion is refused. {why}")
+
+
+def used_before() -> OAuthError:
+    """The refusal of one that was used."""
+    return refused("It was used before (`jti`).")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote_plus
 
-from gateway.auth.oauth.assertions import TYPE, Assertions
+from gateway.auth.oauth.assertions import REMEMBERED, TYPE, Assertions, used_before
 from gateway.auth.oauth.errors import OAuthError
+from gateway.auth.oauth.once import Once
 from gateway.core import api_keys
-from gateway.core.errors import Unauthenticated
+from gateway.core.errors import Saturated, Unauthenticated
 from gateway.core.http.head import Head
 from gateway.core.jwt.keys import KeySet
+from gateway.core.jwt.verify import parse
 from gateway.core.model import Identity
+from gateway.core.shared.ports import Away
 
 METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 
@@ -36,13 +40,15 @@ class ApiKeys(Protocol):
 
 
 class Clients:
-    """audiences: what we are called in the assertions of clients."""
+    """audiences: what we are called in the assertions of clients. once: where several processes remember
+    which were used."""
 
-    def __init__(self, keys: ApiKeys, audiences: Sequence[str]) -> None:
+    def __init__(self, keys: ApiKeys, audiences: Sequence[str], once: Once | None = None) -> None:
         self._keys = keys
+        self._once = once
         self._assertions = Assertions(audiences)
 
-    def identity(self, head: Head, form: Mapping[str, str], now: float) -> Identity:
+    async def identity(self, head: Head, form: Mapping[str, str], now: float) -> Identity:
         """The identity of the client that sent this. now: seconds since the epoch. Raises OAuthError,
         Saturated."""
         signs = "client_assertion" in form or "client_assertion_type" in form
@@ -50,7 +56,7 @@ class Clients:
             raise OAuthError("invalid_request", "Authenticate the client in one way, and not in several.")
         try:
             if signs:
-                return self._by_assertion(form, now)
+                return await self._by_assertion(form, now)
             client, secret = _basic(head.authorization) if head.authorization else _posted(form)
             if form.get("client_id", client) != client:
                 raise OAuthError("invalid_request", "The client_id is not that of Authorization.")
@@ -61,14 +67,28 @@ class Clients:
         except Unauthenticated as error:
             raise OAuthError("invalid_client", error.detail) from None
 
-    def _by_assertion(self, form: Mapping[str, str], now: float) -> Identity:
+    async def _by_assertion(self, form: Mapping[str, str], now: float) -> Identity:
         if form.get("client_assertion_type") != TYPE or "client_assertion" not in form:
             reason = f"Send client_assertion, and client_assertion_type={TYPE}."
             raise OAuthError("invalid_request", reason)
         client = self._assertions.client(form["client_assertion"], self._keys.registered, now)
         if form.get("client_id", client) != client:
             raise OAuthError("invalid_request", "The client_id is another one than the assertion's.")
+        if self._once is not None:
+            await self._use(self._once, client, str(parse(form["client_assertion"]).claims["jti"]))
         return self._keys.signing(client, now)
+
+    async def _use(self, once: Once, client: str, jti: str) -> None:
+        """It counts as used in all processes; where that cannot be asked, it is not taken."""
+        key = hashlib.sha256(f"assertion {client}\0{jti}".encode("utf-8", "surrogatepass")).hexdigest()
+        try:
+            is_new = await once.put(key, "", REMEMBERED)
+        except Away:
+            raise Saturated(
+                "Whether the assertion was used before cannot be asked for now.", retry_after=1.0
+            ) from None
+        if not is_new:
+            raise used_before()
 
 
 def _basic(values: Sequence[str]) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from gateway.auth.keys import KeysUnusable, new_claims
 from gateway.auth.oauth import clients, form
 from gateway.auth.oauth.clients import ApiKeys, Clients
 from gateway.auth.oauth.errors import OAuthError
+from gateway.auth.oauth.once import Once
 from gateway.auth.oauth.tickets import Tickets
 from gateway.auth.signing_keys import SigningKeys
 from gateway.call import Call
@@ -48,6 +49,7 @@ class AuthorizationServer:
         api_keys: ApiKeys,
         tickets: Tickets,
         now: Callable[[], float] = time,
+        once: Once | None = None,
     ) -> None:
         self.keys = keys
         self._issuer = issuer
@@ -56,7 +58,7 @@ class AuthorizationServer:
         url = issuer.issuer.rstrip("/")
         self._metadata = _metadata(issuer.issuer, url) if url.startswith(("https://", "http://")) else b""
         endpoint = [url + OwnEndpoint.TOKEN.value] if self._metadata else []
-        self._clients = Clients(api_keys, (issuer.issuer, *endpoint))
+        self._clients = Clients(api_keys, (issuer.issuer, *endpoint), once)
         self.handlers: Mapping[OwnEndpoint, Handler] = {
             OwnEndpoint.TOKEN: self._serve_token,
             OwnEndpoint.TICKET: tickets.serve,
@@ -69,15 +71,15 @@ class AuthorizationServer:
     async def _serve_token(self, call: Call) -> OwnResponse:
         """RFC 6749 section 4.4."""
         try:
-            return self._token(call, await body.read(call))
+            return await self._token(call, await body.read(call))
         except OAuthError as error:
             call.code = error.code
             return error.response()
 
-    def _token(self, call: Call, raw: bytes) -> OwnResponse:
+    async def _token(self, call: Call, raw: bytes) -> OwnResponse:
         asked = _parameters(call, raw)
         now = self._now()
-        identity = self._clients.identity(call.head, asked, now)
+        identity = await self._clients.identity(call.head, asked, now)
         tenant = call.snapshot.tenants.get(identity.tenant.value)
         if tenant is None or tenant.disabled:
             raise OAuthError("unauthorized_client", "The client's tenant is not served here.")

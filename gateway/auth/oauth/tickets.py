@@ -1,20 +1,27 @@
 """Tickets: a page can set no header of an event stream or a WebSocket, and a token must not be in a URL.
 
 So a page asks for a ticket with its token (POST /oauth/ticket), and shows that instead, as `?ticket=`. It
-stands for the token for half a minute, once, on one path. It is kept in memory, so it is good at the process
-that gave it.
+stands for the token for half a minute, once, on one path. It is kept in memory, or where processes share what
+may be used once: there it is sealed by the ticket itself, which only the page has.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from gateway.auth.oauth import form
+from gateway.auth.oauth.once import Once
 from gateway.call import Call
 from gateway.core.errors import (
     BadRequest,
@@ -30,6 +37,7 @@ from gateway.core.http import request_target
 from gateway.core.http.tickets import PREFIX
 from gateway.core.own_endpoints import ticket_pages
 from gateway.core.policy import access
+from gateway.core.shared.ports import Away
 from gateway.edge.client import body
 from gateway.edge.response.own import OwnResponse
 
@@ -37,6 +45,7 @@ LIFE = 30.0  # seconds
 _MOST = 20_000  # that wait to be used, some 20 MB
 _MOST_OF_TENANT = 1_000
 _BYTES = 32
+_NONCE = bytes(12)  # a ticket is a key that seals once
 _GONE = "The ticket is not valid: it is good for 30 s, once, on the path that it was asked for."
 
 
@@ -52,10 +61,12 @@ class _Ticket:
 
 
 class Tickets:
-    """The tickets that were given and not used. now: the monotonic clock, in seconds."""
+    """The tickets that were given and not used. now: the monotonic clock, in seconds. once: where they are
+    kept for several processes; while that is away, here."""
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = monotonic, once: Once | None = None) -> None:
         self._now = now
+        self._once = once
         self._given: dict[str, _Ticket] = {}  # the oldest first, so the first that ends too
         self._of_tenant: Counter[str] = Counter()
 
@@ -74,11 +85,32 @@ class Tickets:
         self._of_tenant[tenant] += 1
         return ticket
 
-    def redeem(self, ticket: str, call: Call) -> str:
-        """The token that a ticket stands for. The ticket is used up, whatever comes of it. Raises
-        Unauthenticated."""
+    async def share(self, ticket: str) -> None:
+        """Keep it where all processes find it, and not here any more."""
+        if self._once is None:
+            return
+        with suppress(Away):
+            await self._once.put(_key(ticket), _sealed(self._given[ticket], ticket), LIFE)
+            self._take(ticket)
+
+    def try_redeem(self, ticket: str, call: Call) -> str | None:
+        """The token that a ticket stands for; None where only `redeem` can tell. The ticket is used up,
+        whatever comes of it. Raises Unauthenticated."""
+        if self._once is not None and ticket not in self._given:
+            return None
+        return self._check(self._take(ticket), call)
+
+    async def redeem(self, ticket: str, call: Call) -> str:
+        """As `try_redeem`, where the ticket may be of another process."""
+        assert self._once is not None
+        found = None
+        with suppress(Away):
+            sealed = await self._once.take(_key(ticket))
+            found = None if sealed is None else _opened(sealed, ticket, self._now() + LIFE)
+        return self._check(found, call)
+
+    def _check(self, found: _Ticket | None, call: Call) -> str:
         assert call.route is not None
-        found = self._take(ticket)
         if found is None or found.until <= self._now():
             raise Unauthenticated(_GONE)
         if call.method != "GET" or (found.route, found.path) != (call.route.name, call.path):
@@ -118,8 +150,33 @@ class Tickets:
         tenant = access.resolve_tenant(call.identity, call.snapshot.tenants, named)
         access.require(route, "GET", call.identity)
         ticket = self.give(call.head.token, tenant.id.value, route.name, path)
+        await self.share(ticket)
         made = json.dumps({"ticket": ticket, "expires_in": int(LIFE)})
         return OwnResponse(200, made.encode(), headers=form.NOT_STORED)
+
+
+def _key(ticket: str) -> str:
+    """Under which it is kept: not what redeems it."""
+    return hashlib.sha256(b"ticket " + ticket.encode()).hexdigest()
+
+
+def _cipher(ticket: str) -> AESGCM:
+    return AESGCM(hashlib.sha256(b"seal " + ticket.encode()).digest())
+
+
+def _sealed(kept: _Ticket, ticket: str) -> str:
+    text = json.dumps([kept.token, kept.tenant, kept.route, kept.path]).encode()
+    return base64.b64encode(_cipher(ticket).encrypt(_NONCE, text, None)).decode()
+
+
+def _opened(sealed: str, ticket: str, until: float) -> _Ticket | None:
+    try:
+        token, tenant, route, path = json.loads(
+            _cipher(ticket).decrypt(_NONCE, base64.b64decode(sealed), None)
+        )
+    except (InvalidTag, ValueError):
+        return None
+    return _Ticket(token, tenant, route, path, until)
 
 
 async def _asked_path(call: Call) -> str:

@@ -86,9 +86,7 @@ async def copy(arguments: argparse.Namespace, engine: Engine, uris: Uris) -> int
 class _Run:
     """to: the target's location where tenants are moved, None where they are copied."""
 
-    def __init__(
-        self, engine: Engine, source: _Place, target: _Place, to: str | None, quiet: bool
-    ) -> None:
+    def __init__(self, engine: Engine, source: _Place, target: _Place, to: str | None, quiet: bool) -> None:
         self._engine = engine
         self._source, self._target = source, target
         self._to, self._quiet = to, quiet
@@ -196,4 +194,3 @@ def _uri(text: str | None, config: ProcessConfig, default: str, option: str) -> 
 
 def _location(uri: str) -> str:
     return uri if uri.startswith(SQLITE) else mongo_uri.without_secrets(uri)
-

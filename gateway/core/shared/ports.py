@@ -44,3 +44,7 @@ class Book(Protocol):
     def gone(self, member: str, now: float) -> None:
         """The member has ended (or was killed), and will report no more."""
         ...
+
+
+class Away(Exception):
+    """Whoever keeps the books does not respond: the reason, for people, without secrets."""

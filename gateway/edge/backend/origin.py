@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -199,3 +200,23 @@ def _new_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
         headers={hdrs.USER_AGENT: "gateway", hdrs.ACCEPT: "application/json, */*;q=0.1"},
         timeout=aiohttp.ClientTimeout(total=None),  # asyncio.timeout around it
     )
+
+
+class Flights(Protocol):
+    """Questions to issuers that several processes have at a time: one of them asks."""
+
+    async def share(self, key: str, max_age: float, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What `ask` gives, here or where it is asked already, or was at most `max_age` seconds ago. It is
+        what JSON holds. Raises what `ask` raises of OriginError."""
+        ...
+
+
+class Alone:
+    """The flights of a process that shares none."""
+
+    async def share(self, key: str, max_age: float, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What `ask` gives."""
+        return await ask()
+
+
+ALONE = Alone()

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Instrument
 from gateway.core.shared import quotas, rates, seats
-from gateway.core.shared.ports import Body, Book
+from gateway.core.shared.once import Full, OnceBook
+from gateway.core.shared.ports import Away, Body, Book
 from gateway.health.circuits import Health
 from gateway.health.host import HostCircuits
 from gateway.limits.quotas import Quotas
@@ -22,10 +23,11 @@ from gateway.planes.ground import Ground
 from gateway.planes.shared.host import CIRCUIT, CIRCUITS, SEATS
 from gateway.planes.shared.sharing import redis_engine, status
 from gateway.planes.steps import ENDING, Step
-from gateway.runtime.channel import Handler
+from gateway.runtime.channel import AskFailed, Handler
 from gateway.runtime.periodic import Boundary
-from gateway.shared import master
+from gateway.shared import flights, master, once
 from gateway.shared.books import Books
+from gateway.shared.flights import Flights
 from gateway.shared.host_seats import TICK, HostSeats
 
 
@@ -65,6 +67,7 @@ class Services:
         if self.redis is None:
             own |= {rates.NAME: rates.RateBook(), quotas.NAME: quotas.QuotaBook(counts)}
         self.books = Books(own, ground.now)
+        self._now, self._once, self._flights = ground.now, OnceBook(), Flights(ground.now)
 
     async def start(self) -> None:
         """Read what was counted today; ask Redis, which may be away."""
@@ -90,6 +93,10 @@ class Services:
         settle = partial(self.books.settle, member)
         return {
             master.NAME: settle if self.redis is None else partial(self._relay, member),
+            flights.BOARD: partial(self._flights.board, member),
+            flights.LANDED: partial(self._flights.landed, member),
+            once.PUT: self._put,
+            once.TAKE: self._take,
             CIRCUIT: partial(self._circuits.heard, member),
         }
 
@@ -101,6 +108,7 @@ class Services:
         """A worker has ended: what it held goes back."""
         self._members.pop(member, None)
         self.books.gone(member)
+        self._flights.gone(member)
         self._circuits.gone(member)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._look_after())
@@ -137,6 +145,23 @@ class Services:
         yield from self.health.instruments()
         if self.redis is not None:
             yield from self.redis.instruments()
+
+    async def _put(self, body: tuple[str, str, float]) -> bool:
+        key, value, seconds = body
+        try:
+            if self.redis is not None:
+                return await self.redis.put(key, value, seconds)
+            return self._once.put(key, value, seconds, self._now())
+        except (Away, Full) as error:
+            raise AskFailed(str(error) or "too many wait to be used") from None
+
+    async def _take(self, key: str) -> str | None:
+        try:
+            if self.redis is not None:
+                return await self.redis.take(key)
+        except Away as away:
+            raise AskFailed(str(away)) from None
+        return self._once.take(key, self._now())
 
     async def _relay(self, member: str, reports: dict[str, Body]) -> dict[str, Body]:
         assert self.redis is not None

@@ -7,8 +7,11 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from gateway.auth.oauth.once import Once
 from gateway.core.http.hops import pseudonym
 from gateway.core.openmetrics import Instrument
+from gateway.edge.backend.origin import Alone
+from gateway.edge.backend.origin import Flights as AuthFlights
 from gateway.limits.leases import SharedRates
 from gateway.limits.quotas import Quotas
 from gateway.limits.rates import Limits
@@ -21,7 +24,9 @@ from gateway.runtime.channel import Channel
 from gateway.runtime.processes.in_use import InUse
 from gateway.setting_errors import SettingUnusable
 from gateway.shared.exchange import Exchange
+from gateway.shared.flights import SharedFlights
 from gateway.shared.master import MasterEngine
+from gateway.shared.once import MasterOnce
 
 if TYPE_CHECKING:
     from gateway.shared.redis.engine import RedisEngine
@@ -34,7 +39,8 @@ class Sharing:
 
     channel: to the master of this host, where there is one; table: what this process has in use, for the
     master. exchange: None where nothing is shared; others add their parts before the start. limits, quotas:
-    by the exchange, or of this process alone. host: makes what is one on a host, where there is a master.
+    by the exchange, or of this process alone. once: None where what may be used once is kept by whoever made
+    it. host: makes what is one on a host, where there is a master.
     """
 
     limits: Limits | SharedLimits
@@ -42,13 +48,16 @@ class Sharing:
 
     def __init__(self, ground: Ground, channel: Channel | None = None, table: InUse | None = None) -> None:
         self.redis: RedisEngine | None = None
+        self.once: Once | None = None
+        self.flights: AuthFlights = Alone()
         self.exchange: Exchange | None = None
         self.host: HostRooms | None = None
         if channel is not None and table is not None:
             self.exchange = Exchange(MasterEngine(channel), ground.now)
             self.host = HostRooms(ground, self.exchange, channel, table)
+            self.once, self.flights = MasterOnce(channel), SharedFlights(channel)
         elif ground.config.shared.uri:
-            self.redis = redis_engine(ground)
+            self.once = self.redis = redis_engine(ground)
             self.exchange = Exchange(self.redis, ground.now)
         if self.exchange is None:
             self.quotas = Quotas(ground.data / QUOTAS, ground.wall)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, time
@@ -17,9 +18,8 @@ from typing import Any
 from gateway.core.openmetrics import Gauge, Instrument
 from gateway.core.process.shared_state import SharedSettings
 from gateway.core.shared import quotas, rates
-from gateway.core.shared.ports import Body
+from gateway.core.shared.ports import Away, Body
 from gateway.runtime.periodic import PeriodicTask
-from gateway.shared.exchange import Away
 from gateway.shared.redis.server import Server
 
 L = logging.getLogger(__name__)
@@ -91,6 +91,24 @@ class RedisEngine:
             return {}
         grant = self._book.exchange(self._member, reports[rates.NAME], self._now())
         return {rates.NAME: {**grant, "members": max(1, self.members)}}
+
+    # --- what may be used once (auth.oauth.once.Once) ---
+
+    async def put(self, key: str, value: str, seconds: float) -> bool:
+        """Keep a value. False where the key is there already. Raises Away."""
+        self._check()
+        server = self._server
+        return await server.set_new(server.key("once", key), value.encode(), math.ceil(seconds * 1000))
+
+    async def take(self, key: str) -> str | None:
+        """The value of a key, which is gone after that. Raises Away."""
+        self._check()
+        found = await self._server.take(self._server.key("once", key))
+        return None if found is None else found.decode()
+
+    def _check(self) -> None:
+        if self.away:
+            raise Away(self.away)
 
     def status(self) -> dict[str, Any]:
         """For /readyz?verbose."""

@@ -30,7 +30,7 @@ from redis.exceptions import (
 )
 
 from gateway.core.process.shared_state import SharedSettings
-from gateway.shared.exchange import Away
+from gateway.core.shared.ports import Away
 
 TIMEOUT = 0.5  # seconds for a response, and for a connection
 _CONNECTIONS = 16

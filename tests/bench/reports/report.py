@@ -126,6 +126,15 @@ def tls(found: dict[str, Any]) -> RenderableType:
     return Group(heading(title), shown, Text(more, style="dim"), *bars(found))
 
 
+def shared(found: dict[str, Any]) -> RenderableType:
+    """What a limit costs that is shared."""
+    shown = make_table("limits shared by", "requests / CPU second", "of nobody's")
+    for name, row in found["rows"].items():
+        shown.add_row(name, f"{row['per_cpu_s']:,.0f}", f"{row['ratio']:.3f}")
+    title = f"GET with a tenant's limit, {found['rounds']} rounds of {found['seconds']:g} s"
+    return Group(heading(title), shown, *bars(found))
+
+
 def token(found: dict[str, Any]) -> RenderableType:
     """The first verification of a token."""
     shown = make_table("", "gateway µs", "PyJWT alone µs", "ratio")
@@ -224,7 +233,7 @@ def _figures(run: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield f"{name} p99 ms", row["p99_ms"]
         if name != "gateway":
             yield f"gateway / {name}", row["ratio"]
-    parts = ("proxy", "download", "latency", "idle", "token", "shields", "admission", "isolation")
+    parts = ("proxy", "download", "latency", "idle", "token", "shields", "shared", "admission", "isolation")
     for part in (*parts, "documents"):
         for one in run.get(part, {}).get("bars", []):
             yield f"{part}: {one['text']}", one["found"]

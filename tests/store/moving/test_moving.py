@@ -83,9 +83,7 @@ async def opened(kind: str, folder: Path, server: str) -> Place:
 
 
 @pytest.fixture(params=["sqlite-mongo", "mongo-sqlite"])
-async def places(
-    request: pytest.FixtureRequest, tmp_path: Path, server: str
-) -> AsyncIterator[Places]:
+async def places(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> AsyncIterator[Places]:
     one, other = [await opened(kind, tmp_path, server) for kind in request.param.split("-")]
     yield one, other
     for place in (one, other):

@@ -1,0 +1,91 @@
+"""What a limit costs that is shared: by the workers of one host, by machines through Redis, by nobody.
+
+The figure is requests per second of the gateway's own processor time, so that two workers on one core can be
+compared with one, and what else runs beside counts less.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.bench import machine
+from tests.bench.load import closed
+from tests.bench.parts.proxy import CONNECTIONS
+from tests.bench.reports.bars import bar
+from tests.bench.sites import contenders
+from tests.bench.sites.contenders import CONTENDERS, Site
+from tests.bench.sites.servers import Server
+
+BARS = {"master": (0.95, 0.98), "redis": (0.92, 0.98)}
+_REDIS = ("redis-server", "valkey-server")
+
+
+def run(folder: Path, rounds: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Gives what goes into the JSON result. Raises ServerFailed, ContenderWrong, LoadFailed."""
+    main, generator = Site(folder), closed.choose()
+    with ExitStack() as stack:
+        stack.enter_context(contenders.backend(main))
+        more = {"local": "", "master": "workers = 2\n"}
+        if (program := next(filter(None, map(shutil.which, _REDIS)), None)) is not None:
+            stack.enter_context(_redis(program, folder))
+            more["redis"] = f"[shared]\nuri = unix://{folder}/redis.sock\n"
+        running = {name: stack.enter_context(_gateway(name, main, text)) for name, text in more.items()}
+        main.write_keys()
+        headers = {"Authorization": f"Bearer {main.token()}"}
+        found: dict[str, list[float]] = {name: [] for name in running}
+        for server in running.values():
+            contenders.check(CONTENDERS["gateway"], server.port, main)
+            _turn(generator, server, headers, 1.0)
+        for number in range(rounds):
+            for name, server in running.items():
+                found[name].append(_turn(generator, server, headers, seconds))
+                say(f"round {number + 1} of {rounds}: {name:8} {found[name][-1]:9,.0f} requests / CPU second")
+    ratios = {
+        name: statistics.median(one / base for one, base in zip(turns, found["local"], strict=True))
+        for name, turns in found.items()
+    }
+    bars = [
+        bar(f"GET, limits shared by {name} / by nobody", ratios.get(name), *BARS[name], least=True)
+        for name in BARS
+    ]
+    rows = {
+        name: {"per_cpu_s": statistics.median(turns), "ratio": ratios[name]} for name, turns in found.items()
+    }
+    return {"generator": generator, "rounds": rounds, "seconds": seconds, "rows": rows, "bars": bars}
+
+
+def _gateway(name: str, main: Site, more: str) -> Server:
+    """One with a data folder of its own, and these lines in the section [gateway], or behind it."""
+    folder = main.folder / name
+    folder.mkdir()
+    site = Site(folder, main.backend_port, main.secret)
+    server = contenders.server("gateway", site)
+    path = folder / "gateway.conf"
+    path.write_text(path.read_text().replace("drain = 2\n", f"drain = 2\n{more}", 1))
+    return server
+
+
+@contextmanager
+def _redis(program: str, folder: Path) -> Iterator[None]:
+    options = ["--port", "0", "--unixsocket", f"{folder}/redis.sock", "--save", "", "--appendonly", "no"]
+    command = [*machine.pinned(machine.LOAD_CORE), program, *options]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _turn(generator: str, server: Server, headers: dict[str, str], seconds: float) -> float:
+    """Requests for each second of processor time."""
+    before = server.cpu_seconds()
+    url = f"http://127.0.0.1:{server.port}/bench/item"
+    load = closed.run(generator, url, headers, CONNECTIONS, seconds, 0)
+    return load.rps * seconds / max(1e-3, server.cpu_seconds() - before)
