@@ -237,7 +237,7 @@ class DataPlane:
             lambda: self.retries.reconcile(new.backends),
             lambda: self.callers.reconcile(new),
             lambda: self.lifetimes.reconcile(new.tenants),
-            lambda: self.metrics.keep_routes([route.name for route in new.table.routes]),
+            lambda: self.metrics.keep_routes(new.route_names()),
         )
         if old is None:  # a bug ends the start
             for step in steps:

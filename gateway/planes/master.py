@@ -199,7 +199,7 @@ class Master:
         self.metrics.config_reload("applied")
         self.callers.reconcile(new)
         self.services.health.reconcile(new.backends)
-        self.planes.keep_routes(route.name for route in new.table.routes)
+        self.planes.keep_routes(new.route_names())
         if old is None:
             self._on_snapshot(new)
         else:

@@ -40,6 +40,10 @@ class Snapshot(Generic[T, A]):
     local_issuer: bool = True
     certificates: tuple[CertificateRule, ...] = ()
 
+    def route_names(self) -> list[str]:
+        """Of all routes, those of our own too."""
+        return [route.name for route in (*self.table.routes, *self.own.values())]
+
     def own_route(self, method: str, path: str) -> Route[T, A]:
         """Of what no route takes, the one of our own. Raises NoRoute, MethodNotAllowed."""
         own = self.own.get(path)
