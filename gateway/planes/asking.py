@@ -87,7 +87,7 @@ class WorkerPlanes:
 
     def _counted(self, worker: Worker, pieces: list[str]) -> None:
         """The last word of one that ends: an answer that is looked at after it is an older one."""
-        self._totals.update(worker.id, _report(pieces))
+        self._totals.replace(worker.id, _report(pieces))
         self._totals.end(worker.id)
 
     def gone(self, worker: Worker) -> None:

@@ -43,7 +43,7 @@ class Shown:
             "traffic": self._since_last,
             "recent": self._recent,
             "recent of route": lambda name: self._plane.recent.of_route(name),
-            "metrics": lambda body: _gathered(self._reporter.everything()),
+            "metrics": lambda body: self.metrics(),
             "counters": self._counters,
             # What was changed in the file of API keys and revocations is in force with the answer.
             "stored changed": lambda body: stored.refresh(),
@@ -58,16 +58,16 @@ class Shown:
             raise AskFailed(f"nothing is shown by the name {name!r}")
         return handler(body)
 
-    async def counters(self) -> list[str]:
-        """What has grown since the last report of the metrics, for `Report.add`."""
-        return await _gathered(self._reporter.changed())
+    async def metrics(self) -> list[str]:
+        """All metrics, for `Report.add`."""
+        return await _gathered(self._reporter.everything())
 
     async def _counters(self, body: Any) -> list[str]:
-        """The same; nothing for a while where to look took long."""
+        """What has grown since the last report; nothing for a while where to look took long."""
         began, worked = monotonic(), process_time()
         if began < self._looks_again:
             return []
-        pieces = await self.counters()
+        pieces = await _gathered(self._reporter.changed())
         self._looks_again = began + (process_time() - worked) / _PART
         return pieces
 

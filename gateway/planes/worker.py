@@ -122,7 +122,7 @@ class Worker:
             code = 1
         await self._end()
         numbers.close()
-        channel.tell("counted", await shown.counters())  # nothing is lost of one that ends by itself
+        channel.tell("counted", await shown.metrics())  # all: an answer may have come too late and been lost
         await channel.close()
         return code
 
