@@ -38,6 +38,7 @@ from gateway.core.merge import views
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import redact_pieces
 from gateway.documents.request import head
+from gateway.edge.tls.sites import TlsSites
 from gateway.process.supervisor import Supervisor
 from gateway.telemetry.metrics import CONTENT_TYPE
 
@@ -55,6 +56,7 @@ class View(Protocol):
     operators: Operators
     stored: StoredCredentials
     rehearsals: Rehearsals
+    tls: TlsSites
 
     @property
     def planes(self) -> DataPlanes: ...
@@ -150,6 +152,7 @@ class _Pages:
         refused = ", and what its source has now is refused" if live.refusal is not None else ""
         source = f"its source ({live.source.kind}) is {'available' if live.source.available else 'away'}"
         lines.append(f"config: revision {live.current.revision}; {source}{refused}")
+        lines += [f"tls: {note}" for note in self._view.tls.notes()]
         return "".join(f"{line}\n" for line in lines)
 
     async def metrics(self, request: web.Request) -> web.Response:

@@ -92,7 +92,8 @@ class DataPlane:
         revocations = self.callers.stored.revocations
         self.lifetimes = Lifetimes(revocations.expires)
         revocations.on_change(self.lifetimes.recheck)
-        self.tls = ground.tls((*config.listen, *config.admin), on_verified=self.lifetimes.doubt)
+        listens, quiet = (*config.listen, *config.admin), channel is not None  # the master says it once
+        self.tls = ground.tls(listens, on_verified=self.lifetimes.doubt, quiet=quiet)
         self.spools, self.tunnels = Spools(config.spool), Tunnels(self.lifetimes)
         host = self.sharing.host
         make_health, make_admission = (host.health, host.admission) if host else (Health, Admission)

@@ -32,12 +32,17 @@ class Ground:
     held: HeldSockets | None = None
 
     def tls(
-        self, listens: Iterable[Listen], *, on_verified: Callable[[], None] = lambda: None
+        self,
+        listens: Iterable[Listen],
+        *,
+        on_verified: Callable[[], None] = lambda: None,
+        quiet: bool = False,
     ) -> TlsSites:
-        """What these listeners name of TLS. Raises SiteUnusable."""
+        """What these listeners name of TLS; the arguments are those of TlsSites. Raises SiteUnusable."""
         named = {one.tls for one in listens}
         settings = [one for one in self.config.tls if one.name in named]
-        return TlsSites(settings, self.config.path, on_verified=on_verified, wall=self.wall)
+        conf, wall = self.config.path, self.wall
+        return TlsSites(settings, conf, on_verified=on_verified, wall=wall, quiet=quiet)
 
     def named(self, setting: str, path: str) -> AbstractContextManager[None]:
         """What fails inside is said with the setting that names the path."""

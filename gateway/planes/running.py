@@ -6,16 +6,14 @@ from typing import Any, Protocol
 
 from gateway.admin.web import View
 from gateway.core.process.listeners import Listen
-from gateway.edge.tls.sites import TlsSites
 from gateway.telemetry.metrics import Metrics
 
 
 class Running(View, Protocol):
     """start() once, drain() once. bound: the public listeners, with the ports that the system chose. metrics:
-    of this process. store_available: whether documents are served. tls: what listeners name of it."""
+    of this process. store_available: whether documents are served."""
 
     metrics: Metrics
-    tls: TlsSites
 
     @property
     def store_available(self) -> bool: ...

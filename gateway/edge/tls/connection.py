@@ -231,13 +231,17 @@ class TlsConnection(asyncio.Protocol):
             self._flush()  # the alert that says why
             self._fail((error.reason or str(error)).replace("_", " ").lower())
             return
+        certificate = ClientCertificate.of(tls, self._site)
+        if certificate is not None and not self._site.is_valid(certificate.begins, certificate.ends):
+            self._fail("the client's certificate has expired since its session began")
+            return
         self._cancel_timer()
         if tls.version() != "TLSv1.3":
             self._flush()  # else what is left is a ticket, which leaves with the first response
         self._results.results["resumed" if tls.session_reused else "full"] += 1
         self._read, self._encrypt = tls.direct()
         self._secured = True
-        self._inner.secured(ClientCertificate.of(tls, self._site))
+        self._inner.secured(certificate)
         if self._incoming.pending:
             self.data_received(b"")
 

@@ -16,7 +16,7 @@ from typing import cast
 
 from gateway.core.process.tls import KeyPair, TlsSettings
 from gateway.edge.tls import certificates
-from gateway.edge.tls.certificates import WARNED_BEFORE, Certificate, CertificateUnusable
+from gateway.edge.tls.certificates import WARNED_BEFORE, CertificateUnusable
 from gateway.edge.tls.client_certificate import ServerSide
 from gateway.runtime import threads
 from gateway.runtime.watch import FileStamp, file_stamp
@@ -48,15 +48,17 @@ class _Context(ssl.SSLContext):
     def of(cls, settings: TlsSettings, pair: KeyPair) -> _Context:
         """Reads its files. Raises CertificateUnusable."""
         context = cls(ssl.PROTOCOL_TLS_SERVER)
-        context._speak()
+        context._speak(settings)
         context._load(settings, pair)
         return context
 
-    def _speak(self) -> None:
+    def _speak(self, settings: TlsSettings) -> None:
         self.sslobject_class = ServerSide
         self.minimum_version = ssl.TLSVersion.TLSv1_2
         self.set_ciphers(CIPHERS)
-        self.num_tickets = 1  # a second one costs a full handshake 8 % (measured)
+        # A second one costs a full handshake 8 % (measured). A client that shows a certificate gets none: if
+        # it resumed, nobody would look at that again (RFC 8446 section 4.6.1), and its chain is forgotten.
+        self.num_tickets = 0 if settings.verify else 1
         # Clients choose, since they know whether they have AES in hardware (Mozilla's advice too).
         self.options = (self.options | ssl.OP_NO_RENEGOTIATION) & ~ssl.OP_CIPHER_SERVER_PREFERENCE
         self.set_alpn_protocols(list(ALPN))
@@ -145,7 +147,7 @@ class TlsSite:
     fields: header lines of each response. current: the contexts in use. failure: why the files are not what
     is in use, None while they are. verified: changes with what clients' certificates are verified with: one
     that was verified before may be no longer good. on_verified: called then. where: the section, for the log.
-    wall: seconds since the epoch.
+    wall: seconds since the epoch. quiet: another process says what becomes of the files.
     """
 
     def __init__(
@@ -155,8 +157,10 @@ class TlsSite:
         *,
         on_verified: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = time,
+        quiet: bool = False,
     ) -> None:
         """Reads the files. Raises CertificateUnusable."""
+        self._quiet = quiet
         self.settings = settings
         hsts = f"Strict-Transport-Security: max-age={settings.hsts}\r\n".encode()
         self.fields = hsts if settings.hsts else b""
@@ -171,6 +175,14 @@ class TlsSite:
 
     def _stamps(self) -> Stamps:
         return tuple(file_stamp(Path(path)) for path in self.settings.files)
+
+    def _say(self, level: int, text: str) -> None:
+        if not self._quiet:
+            L.log(level, "%s: %s", self.where, text)
+
+    def is_valid(self, begins: float, ends: float) -> bool:
+        """Whether now is between the two (seconds since the epoch)."""
+        return begins <= self._wall() < ends
 
     async def follow(self) -> None:
         """Once in POLL seconds: load what has changed, and has not changed for that long; warn once a day."""
@@ -188,13 +200,13 @@ class TlsSite:
             self._refuse_expired(new)
         except CertificateUnusable as failure:
             if str(failure) != str(self.failure):
-                L.error("%s: %s. What was loaded before stays in use", self.where, failure)
+                self._say(logging.ERROR, f"{failure}. What was loaded before stays in use")
             self.failure = failure
             return
         old, self.current, self.failure = self.current, new, None
         self._warned.clear()
         ends = "; ".join(f"{one.path}: {one.lifetime(self._wall())}" for one in new.certificates)
-        L.info("%s: the certificates were loaded again: %s", self.where, ends)
+        self._say(logging.INFO, f"the certificates were loaded again: {ends}")
         if new.authorities != old.authorities:
             self.verified += 1
             self._on_verified()
@@ -214,21 +226,8 @@ class TlsSite:
             key = text.partition(":")[0]
             if now - self._warned.get(key, -_WARNING_INTERVAL) >= _WARNING_INTERVAL:
                 self._warned[key] = now
-                L.warning("%s: %s", self.where, text)
+                self._say(logging.WARNING, text)
 
     def warnings(self) -> list[str]:
         """What should be known of the files in use."""
         return list(self.current.warnings(self._wall()))
-
-    def state(self) -> dict[str, object]:
-        """For the admin listener."""
-        return {
-            "name": self.settings.name,
-            "certificates": [_state(one) for one in self.current.certificates],
-            "failure": None if self.failure is None else str(self.failure),
-            "warnings": self.warnings(),
-        }
-
-
-def _state(one: Certificate) -> dict[str, object]:
-    return {"path": one.path, "names": list(one.names), "expires": one.ends}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import time
-from typing import Any
 
 from gateway.core.fairness.turns import Turns
 from gateway.core.openmetrics import Gauge, Instrument, Total
@@ -22,7 +21,8 @@ class SiteUnusable(OSError):
 
 class TlsSites:
     """Those of these sections. conf: gateway.conf as the operator named it. on_verified: called when what
-    clients' certificates are verified with has changed. wall: seconds since the epoch."""
+    clients' certificates are verified with has changed. wall: seconds since the epoch. quiet: the log
+    is another process's."""
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class TlsSites:
         *,
         on_verified: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = time,
+        quiet: bool = False,
     ) -> None:
         """Reads their files. Raises SiteUnusable, with a line for each section that cannot be used."""
         self._sites: dict[str, TlsSite] = {}
@@ -39,7 +40,7 @@ class TlsSites:
         for one in settings:
             where = f"[tls:{one.name}] in {conf}"
             try:
-                self._sites[one.name] = TlsSite(one, where, on_verified=on_verified, wall=wall)
+                self._sites[one.name] = TlsSite(one, where, on_verified=on_verified, wall=wall, quiet=quiet)
             except CertificateUnusable as unusable:
                 wrong.append(f"{where}: {unusable}")
             self._handshakes[one.name] = Handshakes(where)
@@ -79,9 +80,13 @@ class TlsSites:
             for text in site.warnings():
                 yield f"{site.where}: {text}"
 
-    def states(self) -> list[dict[str, Any]]:
-        """For the admin listener."""
-        return [site.state() for site in self._sites.values()]
+    def notes(self) -> Iterator[str]:
+        """As `warnings`, without paths: anybody may see it."""
+        for name, site in self._sites.items():
+            if site.failure is not None:
+                yield f"{name}: what its files hold now is refused: {site.failure.reason}"
+            for text in site.warnings():
+                yield f"{name}: {text.partition(': ')[2]}"
 
     def instruments(self) -> tuple[Instrument, ...]:
         """What the metrics show of them."""

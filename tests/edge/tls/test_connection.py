@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from gateway.core.process.tls import TlsSettings
 from gateway.edge.client.listener import Listener
 from gateway.edge.client.slots import ConnectionLimits
 from gateway.edge.tls import connection as tls_connection
+from gateway.edge.tls.connection import TlsConnection
 from gateway.edge.tls.sites import TlsSites
 from tests.eventually import END, eventually
 from tests.support.certificates import Authority
@@ -58,10 +61,12 @@ class Service:
 class Site:
     """A listener of TLS, and who it serves."""
 
-    def __init__(self, folder: Path, listen: Listen, limits: ConnectionLimits, **more: Any) -> None:
+    def __init__(
+        self, folder: Path, listen: Listen, limits: ConnectionLimits, wall: Any = time.time, **more: Any
+    ) -> None:
         self.ca = Authority(folder)
         pair = self.ca.pair("server", "dns:shop.example")
-        self.sites = TlsSites([TlsSettings("public", (pair,), **more)], "gateway.conf")
+        self.sites = TlsSites([TlsSettings("public", (pair,), **more)], "gateway.conf", wall=wall)
         self.service = Service()
         self.listener = Listener(self.service, limits, sites=self.sites)  # type: ignore[arg-type]
         self.listener.bind([listen], "")
@@ -240,6 +245,53 @@ async def test_a_session_is_resumed_and_not_after_the_certificates_were_loaded_a
         await site.sites.reload()
         await asyncio.to_thread(call, session)
         assert site.results() == {"full": 2, "resumed": 1}
+
+
+async def test_nothing_is_left_of_connections_that_ended_in_the_middle_of_a_handshake(tmp_path: Path) -> None:
+    def shakes_hands(connection: Any) -> bool:
+        transport = connection.transport
+        return transport is not None and transport.get_extra_info("ssl_object") is not None
+
+    def left() -> int:
+        return sum(isinstance(one, TlsConnection | ssl.SSLObject) for one in gc.get_objects())
+
+    async with serving(tmp_path) as site:
+        hello = ssl.MemoryBIO()
+        client = site.context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="shop.example")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        sent = hello.read()
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for number in range(6):
+                _, writer = await site.plain()
+                writer.write(sent if number % 2 else sent[:100])
+                await eventually(lambda: any(map(shakes_hands, site.listener.connections)))
+                writer.transport.abort()
+                await eventually(lambda: not site.listener.connections)
+            await eventually(lambda: left() == before, left, end=20.0)
+        finally:
+            gc.enable()
+
+
+async def test_a_certificate_that_expired_since_its_session_began_is_refused(tmp_path: Path) -> None:
+    ca = str(tmp_path / "tls" / "ca.pem")
+    now = [time.time()]
+    async with serving(tmp_path, wall=lambda: now[0], verify=ca) as site:
+        context = site.context()
+        pair = site.ca.pair("till", days=1)
+        context.load_cert_chain(pair.certificate, pair.key)
+        reader, writer = await site.connect(context)
+        writer.write(GET)
+        assert (await response(reader)).endswith(b"hello")
+        writer.close()
+        now[0] += 2 * 86_400
+        with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+            reader, writer = await site.connect(context)
+            writer.write(GET)
+            await response(reader)
 
 
 async def test_a_client_that_ends_its_side_still_gets_its_response(tmp_path: Path) -> None:

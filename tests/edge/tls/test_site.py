@@ -257,6 +257,25 @@ def test_what_clients_are_verified_with_is_checked(ca: Authority, more: dict[str
         Contexts(replace(one, **{name: str(ca.folder / file) for name, file in more.items()}))
 
 
+def test_a_session_of_a_client_that_shows_a_certificate_is_not_resumed(ca: Authority) -> None:
+    pair = ca.pair("a")
+    assert Contexts(settings(pair, verify=str(ca.path))).default.num_tickets == 0
+    assert Contexts(settings(pair)).default.num_tickets == 1
+
+
+async def test_what_everybody_may_see_of_the_files_has_no_paths_and_the_log_is_one_processes(
+    ca: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = ca.pair("a", days=5)
+    sites = TlsSites([settings(pair)], "gateway.conf", quiet=True)
+    broken(ca, pair, "half")
+    await sites.reload()
+    refused, expires = sites.notes()
+    assert refused == "public: what its files hold now is refused: its certificate cannot be read"
+    assert expires.startswith("public: it expires on ")
+    assert caplog.records == []
+
+
 def test_a_list_of_revoked_ones_whose_next_update_was_due_is_warned_of(ca: Authority) -> None:
     crl = ca.revoke(days=-1)
     found = site(ca.pair("a"), verify=str(ca.path), crl=str(crl)).warnings()
