@@ -168,6 +168,7 @@ async def test_a_proxy_in_front_passes_on_who_calls_streams_sockets_and_large_bo
         if name == "haproxy":  # by the PROXY protocol: the client's own word does not count
             found, spoken = await said(second)
             assert (spoken, found["headers"]["X-Forwarded-For"]) == ("1.1", CLIENT)
+            assert found["headers"]["X-Forwarded-Proto"] == "https"
             assert found["headers"]["X-Forwarded-Prefix"] == "/app"
             assert dict(admin.gateway.data.clients.refused.samples()) == {}
 

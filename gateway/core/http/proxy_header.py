@@ -20,6 +20,7 @@ _V2_START = struct.Struct("!12sBBH")
 _LOCAL, _PROXY = 0x20, 0x21
 _SIZES = {0: 0, 1: 12, 2: 36, 3: 216}  # bytes of both addresses: of none, IPv4, IPv6, unix sockets
 _STREAM, _UNSPECIFIED = 1, 0
+_SSL, _CLIENT_SSL = 0x20, 1
 _v1 = re.compile(
     rb"PROXY (?:UNKNOWN(?: [^\r]*)?"
     rb"|TCP([46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4}))\r\n"
@@ -32,10 +33,11 @@ class NoProxyHeader(ValueError):
 
 class ProxyHeader(NamedTuple):
     """size: its bytes. client: the address; UNKNOWN when the proxy does not know it, "" when the connection
-    is the proxy's own."""
+    is the proxy's own. secure: the client speaks TLS with the proxy, which says so in version 2."""
 
     size: int
     client: str
+    secure: bool = False
 
 
 def read(data: bytes) -> ProxyHeader | None:
@@ -89,11 +91,24 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
     if command == _LOCAL:  # whatever addresses it has mean nothing
         return ProxyHeader(size, "")
     start = _V2_START.size
+    secure = _is_secure(data[start + _SIZES[family] : size])
     if family == 1 and transport:
-        return ProxyHeader(size, str(IPv4Address(data[start : start + 4])))
+        return ProxyHeader(size, str(IPv4Address(data[start : start + 4])), secure)
     if family == 2 and transport:
-        return ProxyHeader(size, _text(IPv6Address(data[start : start + 16])))
-    return ProxyHeader(size, UNKNOWN)
+        return ProxyHeader(size, _text(IPv6Address(data[start : start + 16])), secure)
+    return ProxyHeader(size, UNKNOWN, secure)
+
+
+def _is_secure(more: bytes) -> bool:
+    """Whether what stands behind the addresses says that the client speaks TLS. Raises NoProxyHeader."""
+    secure = False
+    while more:
+        if len(more) < 3 or len(more) < 3 + (length := int.from_bytes(more[1:3], "big")):
+            raise NoProxyHeader("its header (version 2) has a field that is cut off")
+        if more[0] == _SSL and length:
+            secure = bool(more[3] & _CLIENT_SSL)
+        more = more[3 + length :]
+    return secure
 
 
 def _text(address: IPv4Address | IPv6Address) -> str:

@@ -28,15 +28,16 @@ _HANDSHAKES = 0.1
 _LAST_HEADERS = 0.25  # seconds for PROXY headers that are on their way at the end
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-MakeProtocol = Callable[[str], asyncio.Protocol]
+MakeProtocol = Callable[[str, bool], asyncio.Protocol]
 
 
 class Acceptor:
     """Accepts on one socket, from `start` to `stop`, which closes it.
 
-    make: makes the protocol of a connection of a client, "" where it has no address. slots, clients: say
-    whether it may stay; else it is closed at once. batch: connections in a turn of the loop, some 50 µs each.
-    proxied: each begins with a PROXY header, which says who the client is.
+    make: makes the protocol of a connection, given its client, "" where that has no address, and whether it
+    speaks TLS with a proxy. slots, clients: say whether it may stay; else it is closed at once. batch:
+    connections in a turn of the loop, some 50 µs each. proxied: each begins with a PROXY header, which says
+    who the client is.
     """
 
     def __init__(
@@ -131,9 +132,10 @@ class Acceptor:
         return False
 
     async def _begin(self, connection: socket.socket, peer: str) -> None:
+        secure = False
         try:
             if self._proxied:
-                peer = await self._clients.client_of(connection, peer)
+                peer, secure = await self._clients.client_of(connection, peer)
                 self._clients.enter(peer)
         except (Refused, asyncio.CancelledError) as error:
             connection.close()
@@ -141,7 +143,7 @@ class Acceptor:
                 raise
             return
         try:
-            await self._loop.connect_accepted_socket(partial(self._make, peer), connection)
+            await self._loop.connect_accepted_socket(partial(self._make, peer, secure), connection)
         except OSError:  # its client has reset it by now
             self._clients.leave(peer)
 

@@ -69,9 +69,10 @@ class Clients:
             text = "%s may not speak the PROXY protocol here: add it to trusted_proxies of the routing config"
             raise self._refused("untrusted_proxy", text, peer or "a unix socket's peer (unix)")
 
-    async def client_of(self, sock: socket.socket, peer: str) -> str:
-        """The client whom the header on this connection of a trusted proxy names; what comes behind it is not
-        read. The proxy itself, where the connection is its own. Raises Refused."""
+    async def client_of(self, sock: socket.socket, peer: str) -> tuple[str, bool]:
+        """The client whom the header on this connection of a trusted proxy names, and whether it speaks TLS
+        with that; what comes behind it is not read. The proxy itself, where the connection is its own. Raises
+        Refused."""
         try:
             async with asyncio.timeout(HEADER_TIME):
                 header = await _read_header(sock)
@@ -83,7 +84,7 @@ class Clients:
                 raise Refused("gone") from None
             text = "A connection of %s is closed: %s; the listener has the option proxy"
             raise self._refused("proxy_header", text, peer or "unix", error) from None
-        return header.client or peer
+        return header.client or peer, header.secure
 
     def _refused(self, reason: str, text: str, *values: object) -> Refused:
         self.refused.add(reason)

@@ -67,7 +67,8 @@ class ClientConnection(Intake):
 
     service: serves its requests. turns, reads, connections, memory: of its listener; it is one of the
     connections while it is open. keep_alive: seconds that it may be idle. site: of TLS, None without.
-    peer: the client's address (as a proxy says it, where the PROXY protocol is spoken), "" of a unix socket.
+    peer: the client's address, "" of a unix socket; secure: it speaks TLS with a proxy; both as the PROXY
+    protocol says, where it is spoken.
     scheme, fields, certificate: as in gateway.call.Client.
     writing_paused: what was written waits for the client.
     serving: the task that serves the request in hand, if it needs one. idle_since: when the last request
@@ -90,11 +91,12 @@ class ClientConnection(Intake):
         memory: RequestMemory | None = None,
         site: TlsSite | None = None,
         peer: str = "",
+        secure: bool = False,
     ) -> None:
         super().__init__(turns, reads, memory)
         self.peer = peer
         self.site = site
-        self.scheme = "http" if site is None else "https"
+        self.scheme = "https" if secure or site is not None else "http"
         self.fields = site.fields if site is not None else b""
         self.certificate: ClientCertificate | None = None
         self._shakes_hands = site is not None

@@ -109,7 +109,7 @@ class Listener:
         rest = turns, reads, self.connections, KEEP_ALIVE, self._memory, site
         if site is None:
             return partial(ClientConnection, service, *rest)
-        return lambda peer: self._sites.layer(one.tls, ClientConnection(service, *rest, peer), turns)
+        return lambda *client: self._sites.layer(one.tls, ClientConnection(service, *rest, *client), turns)
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""

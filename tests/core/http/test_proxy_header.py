@@ -14,7 +14,7 @@ IPV4 = socket.inet_aton("203.0.113.7") + socket.inet_aton("10.0.0.1") + struct.p
 IPV6 = socket.inet_pton(socket.AF_INET6, "2001:db8::7") * 2 + struct.pack("!HH", 51000, 443)
 MAPPED = socket.inet_pton(socket.AF_INET6, "::ffff:203.0.113.7") * 2 + struct.pack("!HH", 1, 2)
 AUTHORITY = b"\x02\x00\x0bexample.com"
-SSL = b"\x20\x00\x05\x01\x00\x00\x00\x00"
+SSL, PLAIN = b"\x20\x00\x05\x01\x00\x00\x00\x00", b"\x20\x00\x05\x06\x00\x00\x00\x00"
 
 
 def v2(command: int, kind: int, content: bytes, length: int | None = None) -> bytes:
@@ -32,7 +32,7 @@ GOOD = [
     (v2(0x21, 0x11, IPV4), "203.0.113.7"),
     (v2(0x21, 0x21, IPV6), "2001:db8::7"),
     (v2(0x21, 0x21, MAPPED), "203.0.113.7"),
-    (v2(0x21, 0x11, IPV4 + AUTHORITY + SSL), "203.0.113.7"),
+    (v2(0x21, 0x11, IPV4 + AUTHORITY + PLAIN), "203.0.113.7"),
     (v2(0x21, 0x31, b"/run/client".ljust(108, b"\0") * 2), UNKNOWN),
     (v2(0x21, 0x00, b""), UNKNOWN),
     (v2(0x21, 0x00, AUTHORITY), UNKNOWN),
@@ -40,7 +40,7 @@ GOOD = [
     (v2(0x20, 0x00, b""), ""),
     (v2(0x20, 0x11, IPV4 + AUTHORITY), ""),  # a load balancer's own check, with addresses that mean nothing
     (v2(0x20, 0xFF, b"x" * 7), ""),
-    (v2(0x21, 0x11, IPV4 + b"\x04" + b"\0" * (LIMIT - 16 - 13)), "203.0.113.7"),
+    (v2(0x21, 0x11, IPV4 + b"\x04" + struct.pack("!H", LIMIT - 31) + b"\0" * (LIMIT - 31)), "203.0.113.7"),
 ]
 
 
@@ -83,6 +83,8 @@ def test_a_header_names_the_client_and_ends_where_it_ends(header: bytes, client:
         v2(0x21, 0x11, IPV4[:11]),
         v2(0x21, 0x21, IPV4),
         v2(0x21, 0x31, IPV6),
+        v2(0x21, 0x11, IPV4 + b"x"),  # more behind the addresses, and cut off
+        v2(0x21, 0x11, IPV4 + AUTHORITY[:-1]),
         v2(0x21, 0x11, b"", LIMIT),
         v2(0x20, 0x00, b"", 0xFFFF),
     ],
@@ -98,3 +100,11 @@ def test_all_that_came_of_a_header_belongs_to_it_so_that_nothing_behind_is_taken
         for size in range(1, len(behind) + 1) if len(header) < 300 else ():
             found = read(behind[:size])
             assert (found is None) == (size < len(header))
+
+
+def test_that_the_client_speaks_tls_is_known_by_what_stands_behind_the_addresses() -> None:
+    for content, secure in ((AUTHORITY + SSL, True), (SSL + AUTHORITY, True), (PLAIN, False), (b"", False)):
+        found = read(v2(0x21, 0x11, IPV4 + content))
+        assert found is not None and found.secure is secure
+    found = read(v2(0x20, 0x11, IPV4 + SSL))
+    assert found is not None and not found.secure

@@ -31,7 +31,7 @@ async def test_what_the_kernel_had_accepted_is_served_and_who_comes_later_is_ref
     address = ("127.0.0.1", listening.getsockname()[1])
     heard: list[bytes] = []
     slots = ConnectionSlots(UNLIMITED, (), "x", lambda: 0)
-    acceptor = Acceptor(listening, lambda peer: Said(heard), slots, 1)
+    acceptor = Acceptor(listening, lambda *client: Said(heard), slots, 1)
     acceptor.start()
     clients = [socket.create_connection(address) for _ in range(50)]  # the loop does not turn meanwhile
     for number, client in enumerate(clients):
@@ -56,7 +56,7 @@ async def test_a_turn_of_the_loop_takes_no_more_than_its_part() -> None:
             return False
 
     slots = Counting(UNLIMITED, (), "x", lambda: 0)
-    acceptor = Acceptor(listening, lambda peer: asyncio.Protocol(), slots, 3)
+    acceptor = Acceptor(listening, lambda *client: asyncio.Protocol(), slots, 3)
     acceptor.start()
     clients = [socket.create_connection(listening.getsockname()) for _ in range(10)]
     before = 0
@@ -93,7 +93,7 @@ async def test_without_descriptors_it_waits_between_two_tries(caplog: pytest.Log
     full = Full(listening)
     made: list[bytes] = []
     slots = ConnectionSlots(UNLIMITED, (), "x", lambda: 0)
-    acceptor = Acceptor(cast(Any, full), lambda peer: Said(made), slots, 8)
+    acceptor = Acceptor(cast(Any, full), lambda *client: Said(made), slots, 8)
     acceptor.start()
     client = socket.create_connection(listening.getsockname())
     client.sendall(b"1")

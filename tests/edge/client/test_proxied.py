@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +19,11 @@ import yaml
 
 from gateway.app import Gateway
 from gateway.core.process.listeners import Listen
+from gateway.core.process.tls import KeyPair, TlsSettings
 from gateway.edge.client import clients
 from tests import harness
 from tests.eventually import eventually, head_start
+from tests.support.authority import Authority
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V1 = b"PROXY TCP4 203.0.113.7 10.0.0.1 51000 443\r\n"
@@ -210,3 +213,54 @@ async def test_one_client_has_so_many_connections_by_its_network_and_proxies_hav
         assert await stays(named("2001:db8::9"))
         for writer in writers:
             writer.close()
+
+
+@pytest.mark.parametrize("header", [V1, V2])
+async def test_the_header_comes_before_tls_in_one_packet_with_its_first_bytes_or_apart(
+    tmp_path: Path, header: bytes
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.issue("shop.example")
+    tls = (TlsSettings("public", (KeyPair(str(certificate), str(key)),)),)
+    listen = (Listen("127.0.0.1", proxy=True, tls="public"),)
+    async with gateway_of(tmp_path, tls=tls, listen=listen) as gateway:
+        context = ssl.create_default_context(cafile=str(authority.path))
+        for number, cut in enumerate((0, 7, len(header))):
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            session = context.wrap_bio(incoming, outgoing, server_hostname="shop.example")
+            with pytest.raises(ssl.SSLWantReadError):
+                session.do_handshake()
+            whole = header + outgoing.read()
+            reader, writer = await asyncio.open_connection(*gateway.bound[0].address)
+            writer.write(whole[:cut])
+            await head_start(0.002)
+            writer.write(whole[cut:])
+            async with asyncio.timeout(30):
+                head = await _over_tls(session, incoming, outgoing, reader, writer)
+            assert b" 401 " in head
+            named = "203.0.113.7" if header is V1 else "2001:db8::7"
+            assert await client(gateway, tmp_path, number + 1) == named
+            writer.close()
+
+
+async def _over_tls(
+    session: ssl.SSLObject,
+    incoming: ssl.MemoryBIO,
+    outgoing: ssl.MemoryBIO,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> bytes:
+    """The start of the response to a request, by a handshake that has begun."""
+    steps: list[Callable[[], object]] = [session.do_handshake, lambda: session.write(GET), session.read]
+    while True:
+        try:
+            result = steps[0]()
+        except ssl.SSLWantReadError:
+            incoming.write(await reader.read(65536))
+            continue
+        finally:
+            writer.write(outgoing.read())
+        if len(steps) == 1:
+            assert isinstance(result, bytes)
+            return result
+        steps.pop(0)
