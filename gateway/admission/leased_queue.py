@@ -103,7 +103,7 @@ class LeasedQueue(BackendQueue):
     ) -> None:
         self.leased_streams = LeasedStreams()
         self._leases = leases
-        self._gone = False
+        self._gone, self._most = False, 0.0
         self.lease = Lease(f"seats:{backend.name}", leases, self)
         self.leased_streams.lease = Lease(f"streams:{backend.name}", leases, StreamUser(self))
         super().__init__(
@@ -113,8 +113,12 @@ class LeasedQueue(BackendQueue):
     def configure(self, backend: Backend) -> None:
         """See BackendQueue."""
         self._gone = False
+        each = self._own_share(backend.threads or backend.concurrency)
+        self._most = 0.0 if each == math.inf else each * len(backend.addresses)  # 0.0 without a limit
         super().configure(backend)
-        self._most = 0.0 if self._seats_each == math.inf else self._seats_each * len(backend.addresses)
+        for text in (*self.requests, *self.streams.held):  # there may be a limit now, and was none
+            self._count(text)
+            self._count_streams(text)
         self._tell()
 
     def _tell(self) -> None:
@@ -133,7 +137,7 @@ class LeasedQueue(BackendQueue):
         """The backend is gone, and nothing is inside: give all back."""
         self._gone = True
         for lease in (self.lease, self.leased_streams.lease):
-            lease.holding.lease.clear()
+            lease.holding.drop()
         self._tell()
 
     @property
@@ -183,11 +187,11 @@ class LeasedQueue(BackendQueue):
 
     def _seat(self, address: Address, flow: Flow[Waiter], now: float) -> Seat:
         seat = super()._seat(address, flow, now)
-        self._count(address.text)
-        lease = self.lease
-        lease.holding.observe(self.fair.inside)
-        if lease.room(address.text) <= 0 and lease.holding.held < self._most and not lease.holding.scarce:
-            lease.want(now=False)  # before somebody has to wait
+        holding, text = self.lease.holding, address.text
+        busy = self._count(text)
+        if busy >= holding.lease.get(text, 0) and holding.held < self._most and not holding.scarce:
+            self.lease.want(now=False)  # before somebody has to wait
+        holding.observe(self.fair.inside)
         return seat
 
     def try_stream(self, key: str) -> Seat:
@@ -198,6 +202,7 @@ class LeasedQueue(BackendQueue):
             self._miss_stream()
             raise
         self._count(seat.address.text)
+        self._count_streams(seat.address.text)
         return seat
 
     async def reach_stream(self) -> None:
@@ -244,14 +249,19 @@ class LeasedQueue(BackendQueue):
         """See BackendQueue."""
         super().give_back(flow, address, key, charged, since, used=used)
         self._count(address.text)
-        self._give_back()
+        if flow is None:
+            self._count_streams(address.text)
+        holding = self.lease.holding
+        if flow is None or holding.scarce or holding.held > holding.part:
+            self._give_back()
 
     def move(self, old: Address, new: Address, *, stream: bool) -> bool:
         """See BackendQueue."""
         moved = super().move(old, new, stream=stream)
         if moved:
-            self._count(new.text)
-            self._count(old.text)
+            for address in (new, old):
+                self._count(address.text)
+                self._count_streams(address.text)
         return moved
 
     def exchange_for_stream(self, flow: Flow[Waiter], address: Address, charged: float, since: float) -> None:
@@ -262,20 +272,25 @@ class LeasedQueue(BackendQueue):
             self._miss_stream()
             raise
         self._count(address.text)
+        self._count_streams(address.text)
 
     def lasts(self, seat: Seat, seconds: float) -> None:
         """The request that has this seat is over in so many seconds."""
         lease = self.leased_streams.lease if seat.stream else self.lease
         lease.last(seat.address.text, self._now() + seconds)
 
-    def _count(self, address: str) -> None:
-        """Write how many are inside at an address."""
-        streams = self.streams.held.get(address, 0)
-        inside = self.requests.get(address, 0) + (streams if self.backend.threaded else 0)
-        if self._seats_each < math.inf:
+    def _count(self, address: str) -> int:
+        """Write how many are inside at an address, and return it."""
+        inside = self.requests.get(address, 0)
+        if self.streams.held and self.backend.threaded:
+            inside += self.streams.held.get(address, 0)
+        if self._most:
             self.lease.count(address, inside)
+        return inside
+
+    def _count_streams(self, address: str) -> None:
         if self.streams.each < math.inf:
-            self.leased_streams.lease.count(address, streams)
+            self.leased_streams.lease.count(address, self.streams.held.get(address, 0))
 
     def _give_back(self) -> None:
         self.lease.give_back()
@@ -284,12 +299,11 @@ class LeasedQueue(BackendQueue):
     # --- how many ---
 
     def _has_room(self, address: Address) -> bool:
-        inside, each = self._inside_at(address.text), self._seats_each
-        return inside < each and (each == math.inf or inside < self.lease.holding.lease.get(address.text, 0))
-
-    def _inside_at(self, address: str) -> int:
-        streams = self.streams.held.get(address, 0) if self.backend.threaded else 0
-        return self.requests.get(address, 0) + streams
+        text, each = address.text, self._seats_each
+        inside = self.requests.get(text, 0)
+        if self.streams.held and self.backend.threaded:  # a stream holds a thread
+            inside += self.streams.held.get(text, 0)
+        return inside < each and (not self._most or inside < self.lease.holding.lease.get(text, 0))
 
     def seats(self) -> float:
         """Those leased, as BackendQueue counts them. While the book has not said that they are scarce: at

@@ -19,6 +19,8 @@ L = logging.getLogger(__name__)
 _IN_USE = 0.1  # seconds between two reports while seats are in use,
 _SCARCE = 0.02  # while there are too few of them: who is short gets what others give back,
 _QUIET = 0.5  # and while tenants count as active
+# A thread may work on for so long where its route has no limit; see proxy/proxied_call.py.
+NO_LIMIT = 300.0
 _PACE = 0.002  # seconds between two that are hurried
 Demand = list[tuple[str, float, int]]
 
@@ -47,22 +49,30 @@ class User(Protocol):
 class Lease:
     """The lease of one pool. key: of the pool. busy: seats in use, by address. holding: see there."""
 
-    __slots__ = ("_joined", "_leases", "_reported", "_rows", "_user", "busy", "holding", "key")
+    __slots__ = (
+        "_counts",
+        "_joined",
+        "_leases",
+        "_reported",
+        "_rows",
+        "_until",
+        "_user",
+        "busy",
+        "holding",
+        "key",
+    )
 
     def __init__(self, key: str, leases: Leases, user: User) -> None:
         self.key = key
         self.holding = Holding()
         self.busy: dict[str, int] = {}
         self._leases = leases
+        self._counts, self._until = leases.table.counts, leases.table.until
         self._user = user
         self._rows: dict[str, int] = {}
         self._reported = 0  # tenants in the last report
         self._joined = False  # whether the book knows of it
         leases.add(self)
-
-    def room(self, address: str) -> int:
-        """Seats that are free here, at an address."""
-        return self.holding.lease.get(address, 0) - self.busy.get(address, 0)
 
     # --- in use ---
 
@@ -71,13 +81,13 @@ class Lease:
         self.busy[address] = busy
         row = self._rows.get(address)
         if row is not None:
-            self._leases.table.counts[row] = busy
+            self._counts[row] = busy
 
     def last(self, address: str, until: float) -> None:
         """One in use there may last until this time of the monotonic clock."""
         row = self._rows.get(address)
-        if row is not None and self._leases.table.until[row] < until:
-            self._leases.table.until[row] = until + 1.0  # so that not each call has to write
+        if row is not None and self._until[row] < until:
+            self._until[row] = until + 1.0  # so that not each call has to write
 
     # --- give and take ---
 
@@ -112,15 +122,19 @@ class Lease:
             return None  # there is no limit
         self._joined = bool(seats)
         if not seats:
-            self.holding.lease.clear()
+            self.holding.drop()
         for address in seats:
             if address not in self._rows and (row := self._leases.new_row()) is not None:
                 self._rows[address] = row
-                self.count(address, self.busy.get(address, 0))
+                busy = self.busy.get(address, 0)
+                self._until[row] = self._leases.now() + NO_LIMIT if busy else 0.0  # it was not told
+                self.count(address, busy)
         for address in [address for address in self._rows if address not in seats]:
             if not self.busy.get(address) and not self.holding.lease.get(address):
                 self._leases.free_row(self._rows.pop(address))
-        held = {address: count for address, count in self.holding.lease.items() if count}
+        lease = self.holding.lease
+        every = {address: max(lease.get(address, 0), busy) for address, busy in (lease | self.busy).items()}
+        held = {address: count for address, count in every.items() if count}
         usable = {address: count if address in self._rows else 0 for address, count in seats.items()}
         self._reported = len(demand)
         reserve = self._user.shared_reserve()
@@ -165,7 +179,7 @@ class Leases:
     ) -> None:
         self.hear = hear
         self.kick = kick
-        self._now = now
+        self.now = now
         self._hurried_at = -math.inf
         self.table = table
         self.members = members
@@ -174,7 +188,7 @@ class Leases:
 
     def hurry(self) -> None:
         """Exchange at once; soon, where that was done just now."""
-        now = self._now()
+        now = self.now()
         if now - self._hurried_at < _PACE:
             self.kick()
         else:

@@ -8,13 +8,11 @@ from collections.abc import Callable
 from gateway.admission.admission import Admission, Seat
 from gateway.admission.backend_queue import BackendQueue
 from gateway.admission.leased_queue import LeasedQueue
-from gateway.admission.leases import Demand, Lease, Leases
+from gateway.admission.leases import NO_LIMIT, Demand, Lease, Leases
 from gateway.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.model import Address, Backend, Tenant
 
-# A thread may work on for so long where its route has no limit; see proxy/proxied_call.py.
-_NO_LIMIT = 300.0  # seconds
 _PROBE = 60.0  # seconds that a probe may take after its own time; see health/probes.py
 
 
@@ -120,7 +118,7 @@ class SharedAdmission(Admission):
     def _lasts(self, call: Call, backend: Backend, seat: Seat) -> None:
         """Write until when the request may be inside, before it is sent."""
         assert call.route is not None
-        self._leased[backend.name].lasts(seat, call.route.timeouts.total or _NO_LIMIT)
+        self._leased[backend.name].lasts(seat, call.route.timeouts.total or NO_LIMIT)
 
     def _make_queue(self, backend: Backend) -> BackendQueue:
         more = self._share, self._usable, self._age, self._unavailable, self._now, self._random, self._idle

@@ -306,6 +306,20 @@ async def test_seats_follow_a_reload_in_all_processes(hosts: list[Host]) -> None
     await other.admission.admit(call_of("blue"), backend(1), 1.0)
 
 
+async def test_a_limit_that_a_reload_brings_counts_what_is_inside_by_then(hosts: list[Host]) -> None:
+    hosts.append(host := Host(backend(0)))
+    one, other = host.worker("one"), host.worker("other")
+    seats = await one.fill(backend(0), "acme", 3)
+    limited = backend(0, concurrency=3)
+    host.reload(limited)
+    await one.exchange_.wait()
+    host.kill("one")
+    assert [orphans.count for orphans in host.seats.book.pools["seats:b"].orphans] == [3]
+    with pytest.raises(BackendSaturated):
+        await other.admission.admit(call_of("blue"), limited, 0.1)
+    assert len(seats) == 3
+
+
 async def test_a_backend_that_is_gone_is_forgotten_by_all(hosts: list[Host]) -> None:
     hosts.append(host := Host(backend(2)))
     one = host.worker("one")

@@ -8,23 +8,19 @@ from gateway.core.shared.seats import Grant
 
 
 class Holding:
-    """The lease of one pool. lease: seats by address, 0 where there are none. part, reserve, even: as the
+    """The lease of one pool. lease: seats by address; held: all of them. part, reserve, even: as the
     book said last, see Grant. short: more was wanted than there was. changed: the book has not heard what
     was given back."""
 
     def __init__(self) -> None:
         self.lease: dict[str, int] = {}
+        self.held = 0
         self.part = 0
         self.reserve = 0
         self.even = 1
         self.scarce = False
         self.changed = True
         self._peak = 0
-
-    @property
-    def held(self) -> int:
-        """Seats at all addresses."""
-        return sum(self.lease.values())
 
     def change(self) -> None:
         """There is something that the book has to hear."""
@@ -34,6 +30,11 @@ class Holding:
         """There is nothing any more."""
         self.changed = False
 
+    def drop(self) -> None:
+        """Have nothing of it any more."""
+        self.lease.clear()
+        self.held = 0
+
     def observe(self, wanted: int) -> None:
         """Remember how many seats were wanted at once, until the next report."""
         self._peak = max(self._peak, wanted)
@@ -41,6 +42,7 @@ class Holding:
     def granted(self, grant: Grant, wanted: int) -> None:
         """The book has answered. wanted: how many are wanted now."""
         self.lease = dict(grant["lease"])
+        self.held = sum(self.lease.values())
         self.part, self.reserve, self.even = grant["part"], grant["reserve"], grant["even"]
         self.scarce = grant["scarce"]
         self._peak = wanted
@@ -61,6 +63,7 @@ class Holding:
             if address is None or free[address] <= 0:
                 break
             self.lease[address] -= 1
+            self.held -= 1
             surplus -= 1
         gave = surplus < before
         self.changed = self.changed or gave

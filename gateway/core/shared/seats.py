@@ -126,11 +126,8 @@ class Pool:
     def lost(self, name: str, busy: Busy) -> None:
         """A holder is gone. busy: by address, how many requests may be inside, and until when at most; all
         other seats of it are free."""
-        holder = self.holders.pop(name, None)
-        for address, (count, until) in busy.items():
-            leased = holder.lease.get(address, 0) if holder is not None else 0
-            if (left := min(count, leased)) > 0:
-                self.orphans.append(Orphans(address, left, until))
+        self.holders.pop(name, None)
+        self.orphans += [Orphans(address, count, until) for address, (count, until) in busy.items() if count]
 
     def keep(self, address: str, most: int) -> None:
         """Of the requests that were left behind at an address, at most so many are still inside."""
