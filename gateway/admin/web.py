@@ -42,7 +42,7 @@ from gateway.edge.tls.sites import TlsSites
 from gateway.process.supervisor import Supervisor
 from gateway.telemetry.metrics import CONTENT_TYPE
 
-_PROBED = 0.5  # seconds for what the data planes say to a probe: probers are impatient
+_PROBED = 0.9  # seconds for what the data planes say to a probe: Kubernetes waits for one second
 
 
 class View(Protocol):

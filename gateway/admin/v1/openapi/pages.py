@@ -38,7 +38,7 @@ def _of_object(kind: str, schema: str) -> dict[str, Page]:
 
 PAGES: dict[str, Page] = {
     "GET /livez": Page("text/plain", public=True),
-    "GET /readyz": Page("text/plain", public=True),
+    "GET /readyz": Page("text/plain", with_=("verbose",), public=True),
     "GET /metrics": Page("application/openmetrics-text"),
     "GET /admin/openapi.json": Page(),
     "GET /admin/config": Page(with_=("text", "If-None-Match")),

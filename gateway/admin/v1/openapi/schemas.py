@@ -116,7 +116,7 @@ _OWN: dict[str, Any] = {
         name=_TEXT,
         available={"type": "boolean"},
     ),
-    "Outcome": _object("revision changes pending", **_CHANGED, etag=_TEXT, kept=_TEXT),
+    "Outcome": _object("revision changes pending", **_CHANGED, etag=_TEXT, kept=_TEXT, behind=_list(_TEXT)),
     "Confirmation": _object("revision", revision=_NUMBER, reason=_TEXT),
     "Confirmed": _object("revision pending", revision=ref("Revision"), pending=_or_null(ref("Pending"))),
     "Checked": _object(
@@ -220,6 +220,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "before": _parameter("before", "query", "only what has smaller numbers", {**_NUMBER, "minimum": 0}),
     "limit": _parameter("limit", "query", "how many at most", _PAGE),
     "text": _parameter("text", "query", "its very text, too"),
+    "verbose": _parameter("verbose", "query", "each worker, the store, what is shared, the config"),
     "author": _parameter("author", "query", "only what this operator did or tried"),
     "action": _parameter("action", "query", "only this action"),
 }  # fmt: skip
