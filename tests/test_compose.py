@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 import yaml
 
@@ -28,14 +29,18 @@ from tests.support.ports import free_port
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 ROUTING = yaml.safe_load((ROOT / "config/compose/routing.yaml").read_text())
-SERVICES: dict[str, Any] = COMPOSE["services"]
+ALL: dict[str, Any] = COMPOSE["services"]
+SERVICES = {name: service for name, service in ALL.items() if "profiles" not in service}
+CLUSTER = ALL.keys() - SERVICES.keys()
 BACKENDS: dict[str, Any] = ROUTING["backends"]
 DOCKERFILE: str = SERVICES["gateway"]["build"]["dockerfile_inline"]
 IMAGE = "gateway:local"
 
 
 def words(command: str | list[str]) -> list[str]:
-    return shlex.split(command) if isinstance(command, str) else command
+    """As Compose has them where the environment sets nothing."""
+    found = shlex.split(command) if isinstance(command, str) else command
+    return [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in found]
 
 
 def test_every_backend_of_the_routing_config_is_a_service_with_a_health_check_on_its_port() -> None:
@@ -91,7 +96,7 @@ def test_each_backend_knows_its_own_name_and_where_the_gateways_keys_are() -> No
 def test_only_the_gateway_publishes_ports_and_they_are_those_it_listens_on() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["gateway"]
     config = load_process(str(ROOT / "config/compose/gateway.conf"))
-    listening = {str(port) for _, port in (*config.listen, *config.admin)}
+    listening = {str(one.port) for one in (*config.listen, *config.admin)}
     published = [port.rsplit(":", 2) for port in SERVICES["gateway"]["ports"]]
     assert {inside for _, _, inside in published} == listening
     assert {address for address, _, _ in published} == {"127.0.0.1"}
@@ -108,7 +113,7 @@ def test_a_backend_shares_a_network_with_the_gateway_alone_and_has_no_way_out() 
 
 
 def test_no_container_runs_as_root_or_writes_outside_its_volume() -> None:
-    for service in SERVICES.values():
+    for service in ALL.values():
         assert service["read_only"] and service["cap_drop"] == ["ALL"]
         if service["image"] == IMAGE:
             assert DOCKERFILE.rstrip().endswith("USER 10001")
@@ -117,8 +122,8 @@ def test_no_container_runs_as_root_or_writes_outside_its_volume() -> None:
             assert service["user"] not in ("root", "0")
         for volume in service.get("volumes", []):
             source, target, *mode = volume.split(":")
-            data = "/data" if service["image"] == IMAGE else "/data/db"
-            assert (source in COMPOSE["volumes"] and target == data) or mode == ["ro"]
+            data = ("/data",) if service["image"] == IMAGE else ("/data/db", "/data", "/datalog")
+            assert (source in COMPOSE["volumes"] and target in data) or mode == ["ro"]
 
 
 def test_mongodb_becomes_the_replica_set_that_the_config_names_before_the_gateway_starts() -> None:
@@ -139,10 +144,10 @@ def test_the_image_gets_the_pinned_packages_and_is_built_with_them() -> None:
 
 
 def test_one_service_builds_the_image_that_all_of_ours_run_and_none_pulls_it() -> None:
-    ours = [name for name, service in SERVICES.items() if service["image"] == IMAGE]
-    assert set(ours) == {"gateway", *BACKENDS}
-    assert [name for name, service in SERVICES.items() if "build" in service] == ["gateway"]
-    assert {SERVICES[name]["pull_policy"] for name in ours} == {"never"}
+    ours = [name for name, service in ALL.items() if service["image"] == IMAGE]
+    assert set(ours) == {"gateway", "gateway-2", *BACKENDS}
+    assert [name for name, service in ALL.items() if "build" in service] == ["gateway"]
+    assert {ALL[name]["pull_policy"] for name in ours} == {"never"}
 
 
 def test_no_user_of_the_host_reaches_a_backend_past_the_gateway() -> None:
@@ -182,6 +187,40 @@ def test_how_to_make_what_is_mounted_readable_is_said_where_it_is_read_first() -
     folders = {volume.split(":")[0] for volume in mounted if volume.startswith("./")}
     assert folders == {"./config/compose"}
     assert "#   chmod -R a+rX config\n" in (ROOT / "docker-compose.yml").read_text().partition("name:")[0]
+
+
+def test_a_cluster_is_two_gateways_that_share_limits_config_and_keys_behind_a_proxy_that_asks_them() -> None:
+    assert {"gateway-2", "haproxy", "redis", "zookeeper"} == CLUSTER
+    first, second = ALL["gateway"], ALL["gateway-2"]
+    assert words(second["command"])[-1] == "/config/cluster.conf"
+    assert first["command"][-1] == "/config/${GATEWAY_CONF:-gateway}.conf"
+    for key in ("networks", "volumes", "environment", "stop_grace_period", "healthcheck"):
+        assert first[key] == second[key]
+    cluster = load_process(str(ROOT / "config/compose/cluster.conf"))
+    plain = load_process(str(ROOT / "config/compose/gateway.conf"))
+    assert (cluster.live.source, cluster.live.servers) == ("zookeeper", ("zookeeper:2181",))
+    assert "redis://redis:6379" in (ROOT / "config/compose/cluster.conf").read_text()
+    assert (cluster.listen, cluster.tokens, cluster.store_uri) == (
+        plain.listen,
+        plain.tokens,
+        plain.store_uri,
+    )
+    proxy = (ROOT / "config/compose/haproxy.cfg").read_text()
+    assert re.findall(r"server \w+ ([\w-]+):8080", proxy) == ["gateway", "gateway-2"]
+    assert "GET uri /readyz" in proxy and "check port 8081" in proxy
+    for name in ("redis", "zookeeper"):
+        assert ALL[name]["networks"] == ["cluster"] and "ports" not in ALL[name]
+    assert COMPOSE["networks"]["cluster"]["internal"] is True
+    assert ALL["haproxy"]["ports"] == ["127.0.0.1:8090:8080"]
+
+
+def test_haproxy_takes_its_config() -> None:
+    if shutil.which("haproxy") is None:
+        pytest.skip("haproxy is not installed")
+    checked = subprocess.run(
+        ["haproxy", "-c", "-f", str(ROOT / "config/compose/haproxy.cfg")], capture_output=True, timeout=60
+    )
+    assert checked.returncode == 0, checked.stderr.decode()
 
 
 def test_bodies_are_spooled_to_the_volume_and_not_into_memory() -> None:

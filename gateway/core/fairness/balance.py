@@ -7,9 +7,6 @@ from typing import TypeVar
 
 A = TypeVar("A")
 _LEAST = 0.1  # of its weight, which a new address has from its first moment on
-# Inside / weight alone would send a request past a heavy address that has one to a light one that has none;
-# with this added, numbers as small as these are rounded without a bias (Webster; Sainte-Laguë).
-_ROUNDING = 0.5
 
 
 def two_choices(
@@ -37,7 +34,10 @@ def weighted_choice(
 ) -> A:
     """The same where addresses have weights (above 0): two are drawn by them, and taken is the one with fewer
     requests inside for its weight. While both have none, it is the first drawn: so the parts of the requests
-    are those of the weights also where hardly any come."""
+    are those of the weights also where hardly any come.
+
+    Numbers inside are small, and the part of a light address is less than one: they are rounded by chance, or
+    an address with a tenth of another's weight would have nothing until that one has five (measured)."""
     if len(addresses) == 1:
         return addresses[0]
     weights = [weight(address) for address in addresses]
@@ -46,8 +46,9 @@ def weighted_choice(
     one, other = addresses[first], addresses[second]
     if not (inside_one := inside(one)) and not inside(other):
         return one
-    busy = (inside_one + _ROUNDING) * weights[second]
-    return one if busy <= (inside(other) + _ROUNDING) * weights[first] else other
+    rounding = random()
+    busy = (inside_one + rounding) * weights[second]
+    return one if busy <= (inside(other) + rounding) * weights[first] else other
 
 
 def _drawn(weights: Sequence[float], chance: float) -> int:

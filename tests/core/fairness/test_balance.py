@@ -40,14 +40,21 @@ def parts(weights: dict[str, float], under_way: int, requests: int = 20_000) -> 
 
 @pytest.mark.parametrize("under_way", [1, 2, 4, 32])
 @pytest.mark.parametrize(
-    "weights", [{"a": 3.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, {"a": 0.1, "b": 1.0, "c": 1.0}]
+    "weights",
+    [
+        {"a": 3.0, "b": 1.0},
+        {"a": 1.0, "b": 1.0},
+        {"a": 0.1, "b": 1.0, "c": 1.0},
+        {"a": 100.0, "b": 10.0},
+    ],
 )
 def test_addresses_get_their_weights_part_of_the_requests_however_many_come(
     weights: dict[str, float], under_way: int
 ) -> None:
     total = sum(weights.values())
     for address, part in parts(weights, under_way).items():
-        assert part == pytest.approx(weights[address] / total, abs=0.07)
+        assert part == pytest.approx(weights[address] / total, abs=0.1)
+        assert part > weights[address] / total / 4  # none is left without
 
 
 def test_a_heavy_address_that_is_busy_leaves_requests_to_a_light_one() -> None:
@@ -56,6 +63,13 @@ def test_a_heavy_address_that_is_busy_leaves_requests_to_a_light_one() -> None:
     lots = random.Random(5)
     for _ in range(50):
         assert weighted_choice("ab", used.__getitem__, weights.__getitem__, lots.random) == "b"
+
+
+def test_a_light_address_has_its_part_from_the_first_requests_on() -> None:
+    lots = random.Random(7)
+    weights = {"a": 100.0, "b": 10.0}
+    taken = [weighted_choice("ab", lambda a: 0, weights.__getitem__, lots.random) for _ in range(100)]
+    assert 0 < taken.index("b") < 50
 
 
 def test_a_new_address_begins_with_a_tenth_of_its_weight_and_grows_in_a_line() -> None:
