@@ -32,6 +32,7 @@ from tests.bench.parts import (
     shields,
     tls,
     token_cost,
+    workers,
 )
 from tests.bench.reports import (
     admission as report_admission,
@@ -77,6 +78,10 @@ PARTS: dict[str, Part] = {
     "token": (lambda place, a, say: token_cost.run(place, 500 if a.quick else 5_000), report.token),
     "table": (lambda place, a, say: routing_table.run(5 if a.quick else 50), report.table),
     "reload": (lambda place, a, say: reload.run(place, *((1, 2) if a.quick else (3, 4)), say), report.reload),
+    "workers": (
+        lambda place, a, say: workers.run(place, *_turns(a), 2 if a.quick else 20, say),
+        report.workers,
+    ),
     "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
     "shared": (lambda place, a, say: shared.run(place, *_turns(a), say), report.shared),
     "admission": (lambda place, a, say: admission.run(place, a.quick, say), report_admission.admission),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 
 from gateway.core.process.listeners import Listen
 from gateway.edge.client.sockets import (
@@ -54,7 +55,8 @@ class Address:
         self.listen = listen
 
     def of(self, worker: int) -> socket.socket:
-        """That of a worker, which listens from now on. Raises ListenError."""
+        """That of a worker, which has it listen once it serves: until then no client is given to it. Raises
+        ListenError."""
         if self.is_one:
             if not self._listens:
                 listen(self._first, self._key, self._backlog)
@@ -62,8 +64,14 @@ class Address:
             return self._first.sock
         while len(self.sockets) <= worker:
             self.sockets.append(self._another())
-        listen(BoundSocket(self.listen, self.sockets[worker]), self._key, self._backlog)
         return self.sockets[worker]
+
+    def pause(self, worker: int) -> None:
+        """The worker is away for a while: no client is given to its socket until the next one has it listen,
+        and those that wait there are reset, to try again."""
+        if not self.is_one and worker < len(self.sockets):
+            with suppress(OSError):  # it does not listen
+                self.sockets[worker].shutdown(socket.SHUT_RD)
 
     def _another(self) -> socket.socket:
         first = self.sockets[0]

@@ -355,6 +355,8 @@ class Workers:
                     "%d workers died within seconds: the next one starts in %g s. What they said is above;"
                     " the others serve", *(DEATHS, delay),
                 )  # fmt: skip
+                for address in worker.addresses:
+                    address.pause(worker.number)
                 await asyncio.sleep(delay)
             if self._slots.get(worker.number) is not worker:
                 return  # all have been replaced meanwhile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,16 @@ def shared(found: dict[str, Any]) -> RenderableType:
         shown.add_row(name, f"{row['per_cpu_s']:,.0f}", f"{row['ratio']:.3f}")
     title = f"GET with a tenant's limit, {found['rounds']} rounds of {found['seconds']:g} s"
     return Group(heading(title), shown, *bars(found))
+
+
+def workers(found: dict[str, Any]) -> RenderableType:
+    """Two workers beside one process, and their replacement under load."""
+    shown = make_table("processes that serve", "requests for a CPU second, median")
+    for number, turns in found["turns"].items():
+        shown.add_row(str(number), f"{statistics.median(turns):,.0f}")
+    done = found["replaced"]
+    title = f"Workers; {done['served']:,} requests while they were replaced {done['restarts']} times"
+    return Group(heading(title), shown, *map(Text, done["failures"][:5]), *bars(found))
 
 
 def token(found: dict[str, Any]) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +27,7 @@ def test_every_worker_has_a_socket_on_the_same_port() -> None:
 def test_a_port_of_another_master_is_in_use_though_both_would_share_it() -> None:
     (address,) = sockets.bind([Listen("127.0.0.1")], "")
     try:
-        address.of(1)
+        address.of(1).listen()
         with pytest.raises(ListenError, match="the port is in use"):
             sockets.bind([address.bound], "")
     finally:
@@ -38,7 +39,7 @@ def test_new_clients_reach_a_socket_that_is_kept() -> None:
     (address,) = sockets.bind([Listen("127.0.0.1")], "")
     try:
         for worker in range(4):
-            address.of(worker)
+            address.of(worker).listen()
         address.keep(1)
         clients = [socket.create_connection(address.bound.address) for _ in range(8)]
         for client in clients:
@@ -57,3 +58,22 @@ def test_a_unix_socket_is_one_for_all_workers_and_its_file_goes_with_the_last_of
             client.connect(f"{folder}/g")
         address.close()
         assert list(Path(folder).iterdir()) == []
+
+
+def test_a_worker_that_is_away_gets_no_clients_until_the_next_one_listens() -> None:
+    (address,) = sockets.bind([Listen("127.0.0.1", 0)], "")
+    try:
+        for worker in (0, 1):
+            address.of(worker).listen()
+        address.pause(1)
+        first = [socket.create_connection(address.bound.address) for _ in range(16)]
+        for client in first:
+            address.of(0).accept()[0].close()
+            client.close()
+        address.of(1).listen()
+        second = [socket.create_connection(address.bound.address) for _ in range(64)]
+        assert select.select([address.of(1)], [], [], 30)[0]  # of 64, some
+        for client in second:
+            client.close()
+    finally:
+        address.close()
