@@ -79,6 +79,15 @@ def test_a_listener_on_all_addresses_is_reached_by_each_that_this_machine_has() 
     assert not is_own(mine, 8080, Listen("127.0.0.1", 8080))
 
 
+def test_a_unix_socket_is_known_by_its_path_through_links_too(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    own = [("[gateway]", Listen(path=f"{tmp_path}/folder/g")), ("[gateway]", Listen("127.0.0.1", 80))]
+    for path, found in (("link/g", 1), ("folder/g", 1), ("folder/other", 0)):
+        backends = {"b": Backend("b", "http", (Address("x", path=f"{tmp_path}/{path}"),))}
+        assert len(own_addresses.problems(backends, own, find)) == found
+
+
 def routing(address: str) -> str:
     backends = {"app": {"kind": "http", "addresses": [address]}}
     return yaml.safe_dump(harness.routing([harness.route("svc", "app")], backends=backends), sort_keys=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -17,6 +18,7 @@ from gateway.cli.config import client as admin
 from gateway.cli.config.client import AdminClient, Refused, Unreachable
 from gateway.cli.main import main
 from gateway.core.config.operator import TOKEN_FILE
+from gateway.planes import conf
 from tests.conf import write_conf
 from tests.support.issuer_server import authority
 from tests.support.ports import free_port
@@ -130,6 +132,46 @@ def test_proxies_of_the_environment_do_not_see_the_token(monkeypatch: pytest.Mon
 def test_a_url_may_have_a_path_in_front() -> None:
     with serving(answering()) as url:
         assert client(f"{url}/ops/gw/").get("/admin/v1/nodes").where == f"{url}/ops/gw/admin/v1/nodes"
+
+
+def test_a_unix_socket_is_asked_and_gets_the_token_which_stays_on_the_machine() -> None:
+    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{folder}/a")
+        listening.listen()
+        asked: list[bytes] = []
+
+        def respond() -> None:
+            connection, _ = listening.accept()
+            asked.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            connection.close()
+
+        thread = threading.Thread(target=respond)
+        thread.start()
+        found = AdminClient(f"unix:{folder}/a", TOKEN, named="--admin names it").get("/admin/v1/nodes")
+        thread.join()
+        assert found.where == f"unix:{folder}/a/admin/v1/nodes"
+        assert b"Host: localhost" in asked[0] and TOKEN.encode() in asked[0]
+    with pytest.raises(Unreachable, match=r"does the gateway run|is it an admin listener"):
+        AdminClient(f"unix:{folder}/a", named="--admin names it").get("/admin/v1/nodes")
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("unix:/run/a", "unix:/run/a"),
+        ("unix:/run/a 127.0.0.1:81", "http://127.0.0.1:81"),
+        ("*:81 proxy", "each of [admin] listen is for a proxy"),
+    ],
+)
+def test_the_admin_listener_is_asked_where_this_machine_reaches_it(
+    tmp_path: Path, listen: str, url: str
+) -> None:
+    config = conf.read(str(write_conf(tmp_path, admin=listen)))
+    try:
+        assert admin.url_of(config) == url
+    except ValueError as error:
+        assert url in str(error)
 
 
 # --- what is wrong ---------------------------------------------------------------------------------
