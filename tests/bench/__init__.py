@@ -54,9 +54,9 @@ shields A threaded app (gunicorn, 8 threads; a view waits 10 ms) behind the gate
         `64 clients` gives it 16 and tells the gateway of 8. Slow heads: a byte a second; they must get 408.
         Paced requests: each client has an address of the app to itself, so that its connection there is idle
         as long as the client pauses, and gunicorn may close it (after 2 s) while a request is on its way.
-shared  GETs with a tenant's limit: counted by one process, leased from the master by two workers, leased from
-        Redis by one process. Requests for each second of the gateway's processor time, all its processes
-        together, so that two workers on one core can be compared with one.
+shared  GETs with a tenant's limit: leased from Redis by one process, beside one that counts itself (local);
+        leased from the master by two workers, beside two that have none to count. Requests for each second
+        of the gateway's processor time, all its processes together.
 admission  The same app with views of 50 ms. A quiet tenant asks 10 times a second and a noisy one 400 times,
         more than twice what the app can do, on a schedule (open loop): time counts from when it was due.
         `capacity` is what eight closed-loop clients get from the app directly. A tenant that is answered late

@@ -17,6 +17,7 @@ import pytest
 from gateway.core.process.shared_state import SharedSettings
 from gateway.core.shared.rates import Asked, Granted, granted_of, settle
 from tests.eventually import eventually, eventually_await
+from tests.support.certificates import Authority
 from tests.support.redis_server import NEEDS_REDIS, RedisServer, free_port, redis_server
 
 pytest.importorskip("redis", reason="the client of Redis is not installed: pip install 'gateway[redis]'")
@@ -58,7 +59,9 @@ async def test_the_script_settles_as_the_pure_book_does(tmp_path: Path) -> None:
         compared = 0
         for number in range(300):
             key = f"k{number // 30}"
-            rate, burst = [(0.5, 3), (20.0, 1), (1000.0, 50), (100.0, 300), (2.0, 2)][number // 30 % 5]
+            rate, burst = [(0.5, 3), (20.0, 1), (1000.0, 50), (100.0, 300), (20_000.0, 20_000)][
+                number // 30 % 5
+            ]
             owed = chance.choice([0.0, 0.0, 0.0, 1.0])
             asked = Asked(rate, burst, chance.randrange(3), chance.randrange(2), chance.randrange(40), owed)
             before = await stored(server, key)
@@ -98,6 +101,7 @@ async def test_what_is_kept_has_an_end_and_lies_in_one_slot(tmp_path: Path) -> N
         for key in ("members", "rate:tenant acme", "quota:acme"):
             assert (await server.say("EXISTS", f"{{shop}}:{key}")) == b":1\r\n"
             assert int((await server.say("TTL", f"{{shop}}:{key}"))[1:]) > 0
+        assert int((await server.say("PTTL", "{shop}:rate:tenant acme"))[1:]) <= 2000
 
 
 async def test_the_script_is_sent_again_to_a_server_that_has_forgotten_it(tmp_path: Path) -> None:
@@ -205,7 +209,34 @@ async def test_a_password_and_a_user_are_used(tmp_path: Path) -> None:
             assert not engine.away
             assert engine.status()["where"] == f"redis://127.0.0.1:{port}/0"
         async with engines(uri, "a", prefix="other") as (engine,):
-            assert "NOPERM" in engine.away
+            assert "give it ~{other}:*" in engine.away
+        assert await server.say("ACL", "SETUSER", "open", "on", "nopass", *rules[2:]) == b"+OK\r\n"
+        async with engines(f"redis://open:@127.0.0.1:{port}/3", "a") as (engine,):
+            assert not engine.away
+
+
+async def test_the_certificate_of_a_server_is_checked(tmp_path: Path) -> None:
+    port, authority = str(free_port()), Authority(tmp_path / "ca")
+    pair = authority.pair("redis", "dns:localhost")
+    options = ["--tls-port", port, "--bind", "127.0.0.1", "--tls-auth-clients", "no"]
+    files = [
+        "--tls-cert-file",
+        pair.certificate,
+        "--tls-key-file",
+        pair.key,
+        "--tls-ca-cert-file",
+        str(authority.path),
+    ]
+    async with redis_server(tmp_path, *options, *files):
+        trusted = f"?ssl_ca_certs={authority.path}"
+        async with engines(f"rediss://localhost:{port}/0{trusted}", "a") as (engine,):
+            assert not engine.away
+        async with engines(f"rediss://localhost:{port}/0", "a") as (engine,):
+            assert "certificate" in engine.away
+        async with engines(f"rediss://127.0.0.1:{port}/0{trusted}", "a") as (engine,):
+            assert "certificate" in engine.away
+        async with engines(f"redis://localhost:{port}/0", "a") as (engine,):
+            assert engine.away
 
 
 async def test_a_server_that_hangs_is_away_within_its_time_out_and_is_not_waited_for_again(

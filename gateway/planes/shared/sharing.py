@@ -22,6 +22,7 @@ from gateway.planes.shared.host import HostRooms
 from gateway.planes.steps import ENDING, Step
 from gateway.runtime.channel import Channel
 from gateway.runtime.processes.in_use import InUse
+from gateway.runtime.scheduling import workers
 from gateway.setting_errors import SettingUnusable
 from gateway.shared.exchange import Exchange
 from gateway.shared.flights import SharedFlights
@@ -63,7 +64,7 @@ class Sharing:
             self.quotas = Quotas(ground.data / QUOTAS, ground.wall)
             self.limits = Limits(self.quotas, ground.now)
             return
-        rates = SharedRates(self.exchange.kick)
+        rates = SharedRates(self.exchange.kick, workers(ground.config.workers) if channel is not None else 1)
         self.quotas = counted = SharedQuotas(self.exchange.kick, ground.wall)
         self.limits = SharedLimits(self.exchange, rates, self.quotas, ground.now)
         self.exchange.add(rates)

@@ -37,7 +37,7 @@ _CONNECTIONS = 16
 
 # By the class of the error, the more special first.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
-    (NoPermissionError, "its user may not do this: give it ~{prefix}:* and +@all -@admin (NOPERM)"),
+    (NoPermissionError, "its user may not do this: give it ~{{{prefix}}}:* and +@all -@admin (NOPERM)"),
     (AuthenticationError, "it refuses the user or the password of [shared] uri"),
     (BusyLoadingError, "it is loading its data"),
     (MaxConnectionsError, "it is slow: all connections to it wait"),

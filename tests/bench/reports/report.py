@@ -129,9 +129,9 @@ def tls(found: dict[str, Any]) -> RenderableType:
 
 def shared(found: dict[str, Any]) -> RenderableType:
     """What a limit costs that is shared."""
-    shown = make_table("limits shared by", "requests / CPU second", "of nobody's")
+    shown = make_table("", "requests / CPU second", "ratio")
     for name, row in found["rows"].items():
-        shown.add_row(name, f"{row['per_cpu_s']:,.0f}", f"{row['ratio']:.3f}")
+        shown.add_row(name, f"{row['per_cpu_s']:,.0f}", _number(row["ratio"]))
     title = f"GET with a tenant's limit, {found['rounds']} rounds of {found['seconds']:g} s"
     return Group(heading(title), shown, *bars(found))
 
