@@ -109,14 +109,16 @@ class TlsConnection(asyncio.Protocol):
         if read is None:
             self._received_early(data)
             return
-        incoming = self._incoming
-        if len(data) > _PIECE:
+        incoming, size = self._incoming, len(data)
+        if size > _PIECE:
             self._read_much(data)
             return
         incoming.write(data)
         try:
-            plain = read(RECORD)
-            if incoming.pending:
+            # That many bytes are allocated: what is in a record is less than the record. Where all of them
+            # are filled, it came in parts.
+            plain = read(size)
+            if incoming.pending or len(plain) == size:
                 plain += b"".join(self._records(read))
         except ssl.SSLWantReadError:
             self._flush()  # a record is not whole yet, or was OpenSSL's own
@@ -242,8 +244,8 @@ class TlsConnection(asyncio.Protocol):
         self._read, self._encrypt = tls.direct()
         self._secured = True
         self._inner.secured(certificate)
-        if self._incoming.pending:
-            self.data_received(b"")
+        if self._incoming.pending and self._read is not None:
+            self._read_much(self._incoming.read())
 
     def _fail(self, reason: str) -> None:
         self._results.failed(self._inner.peer, reason)
