@@ -16,7 +16,13 @@ import pytest
 
 from gateway.core.process.shared_state import SharedSettings
 from gateway.core.shared.rates import Asked, Granted, granted_of, settle
+from gateway.limits.quotas import Quotas
+from gateway.planes.ground import Ground
+from gateway.planes.shared.services import Services
+from gateway.planes.steps import end
+from gateway.runtime.channel import AskFailed
 from tests.eventually import eventually, eventually_await
+from tests.harness import process_config
 from tests.support.certificates import Authority
 from tests.support.redis_server import NEEDS_REDIS, RedisServer, free_port, redis_server
 
@@ -303,3 +309,33 @@ async def test_what_is_left_of_a_partition_is_at_most_a_slice_for_each_node(tmp_
         assert away >= 10 * 60 * 0.95 - 20
         for node in nodes:
             await node.close()
+
+
+async def test_workers_of_two_hosts_share_by_their_masters(tmp_path: Path) -> None:
+    async with redis_server(tmp_path) as server:
+        hosts = []
+        for name in ("a", "b"):
+            folder = tmp_path / name
+            folder.mkdir()
+            config = process_config(folder, shared=SharedSettings(server.uri))
+            ground = Ground(config, folder, name.encode() * 32, str(folder))
+            hosts.append(Services(ground, Quotas(folder / "quotas.sqlite"), dict))
+        await asyncio.gather(*(host.start() for host in hosts))
+        try:
+            report = {"rates": {"tenant acme": list(Asked(0.01, 10, want=4))}, "quotas": {}}
+            tokens = [
+                (await host.of(worker)["exchange"](report))["rates"]["keys"]["tenant acme"][0]
+                for worker in ("w1", "w2")
+                for host in hosts
+            ]
+            assert tokens == [4, 4, 2, 0]
+            put, take = hosts[0].of("w1")["once put"], hosts[1].of("w1")["once take"]
+            assert await put(["key", "sealed", 30.0])
+            assert not await put(["key", "again", 30.0])
+            assert [await take("key"), await take("key")] == ["sealed", None]
+            server.kill()
+            with pytest.raises(AskFailed):
+                await take("key")
+        finally:
+            for host in hosts:
+                await end(host.steps())
