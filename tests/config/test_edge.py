@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from gateway.core.process.listeners import Listen
+from gateway.edge.client import clients
 from tests import harness
 from tests.eventually import eventually, eventually_await
 from tests.support import edge_proxies
@@ -58,6 +59,12 @@ class Backend:
         return socket
 
 
+def _temporary(folder: Path) -> str:
+    """nginx's folders for bodies, which it makes at its start."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+
+
 @asynccontextmanager
 async def edge(name: str, folder: Path) -> AsyncIterator[tuple[str, str, Backend, Admin, Path]]:
     """A proxy before a gateway: its URL, that of its second way in, the backend, the gateway, the CA."""
@@ -89,6 +96,7 @@ async def edge(name: str, folder: Path) -> AsyncIterator[tuple[str, str, Backend
                     "/etc/haproxy/gateway.pem": str(both),
                 },
                 "nginx": gateway | {
+                    "http {\n": f"http {{\naccess_log off;\n{_temporary(folder)}",
                     "listen 443 ": f"listen 127.0.0.1:{https} ",
                     "listen 80;": f"listen 127.0.0.1:{http};",
                     "/etc/nginx/gateway.pem": str(certificate),
@@ -138,9 +146,10 @@ def clients_logged(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["haproxy", "nginx", "caddy"])
 async def test_a_proxy_in_front_passes_on_who_calls_streams_sockets_and_large_bodies(
-    name: str, tmp_path: Path
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edge_proxies.program(name)
+    monkeypatch.setattr(clients, "HEADER_TIME", 60.0)
     async with edge(name, tmp_path) as (url, second, backend, admin, authority):
         await eventually_await(lambda: serves(f"{url}/app/said", authority))
         bearer = "Authorization: " + harness.bearer(admin.gateway)["Authorization"]
