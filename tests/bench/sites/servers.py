@@ -69,6 +69,11 @@ class Server:
         assert self._process is not None
         return sum(ticks for _, group, ticks in _processes() if group == self._process.pid) / _TICKS
 
+    def cpu_of_each(self) -> dict[int, float]:
+        """The same for each process of the group that is there."""
+        assert self._process is not None
+        return {pid: ticks / _TICKS for pid, group, ticks in _processes() if group == self._process.pid}
+
     def pids(self) -> list[int]:
         """The processes of the group."""
         assert self._process is not None
