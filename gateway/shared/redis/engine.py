@@ -24,14 +24,14 @@ from gateway.shared.redis.server import Server
 
 L = logging.getLogger(__name__)
 HEARTBEAT = 0.5  # seconds
-SILENT = 1.5  # seconds after which a member is taken for one that goes on alone
+SILENT = 3 * HEARTBEAT
 _SCRIPT = (Path(__file__).parent / "exchange.lua").read_bytes()
 _SHA = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()  # as Redis names scripts
 
 
 class RedisEngine:
     """start() once, close() once. member: this node, the same after a restart. share: its part while no
-    server was ever reached.
+    server was ever reached. silent: seconds after which a member is taken for one that goes on alone.
 
     away: why it cannot be asked, "" while it can. members: nodes that share, as it last said; 0 if never.
     """
@@ -42,7 +42,7 @@ class RedisEngine:
         member: str,
         share: float = 1.0,
         now: Callable[[], float] = monotonic,
-        server: Server | None = None,
+        silent: float = SILENT,
     ) -> None:
         self.away = ""
         self.members = 0
@@ -52,7 +52,8 @@ class RedisEngine:
         self._share = share
         self._now = now
         self._since = time()
-        self._server = server or Server(settings)
+        self._server = Server(settings)
+        self._silent = silent
         self._epoch = ""
         self._book = rates.RateBook()
         self._beat = PeriodicTask("telling Redis that this node is here", HEARTBEAT, self.beat)
@@ -134,7 +135,7 @@ class RedisEngine:
         counted = {key: quotas.counted_of(count) for key, count in reports.get(quotas.NAME, {}).items()}
         keys = [server.key("members"), server.key("meta")]
         keys += [server.key("rate", key) for key in rated] + [server.key("quota", key) for key in counted]
-        arguments: list[Any] = [self._member, self._epoch, SILENT, settings.lease_time, len(rated)]
+        arguments: list[Any] = [self._member, self._epoch, self._silent, settings.lease_time, len(rated)]
         for one in (*rated.values(), *counted.values()):
             arguments += one
         self._asked_at = self._now()
