@@ -7,7 +7,7 @@ INSTALL = @PYTHON="$(PYTHON)" .ci/install.sh
 # Where a shell says that no bytecode is written, each process that a test starts would compile all of the gateway.
 export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
-.PHONY: help up test test-newest lint unit bench lock clean $(VENV)/.up $(VENV)/.test
+.PHONY: help up test test-newest lint unit cluster-test bench lock clean $(VENV)/.up $(VENV)/.test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ lint: $(VENV)/.test ## ruff and mypy --strict
 
 unit: $(VENV)/.test ## The tests alone
 	@$(BIN)/python -m pytest
+
+cluster-test: $(VENV)/.test ## Three nodes in network namespaces, killed, paused, cut off (as root; 2 minutes)
+	@$(BIN)/python -m tests.cluster
 
 bench: $(VENV)/.test ## Measure, beside what is installed of nginx, HAProxy and Caddy
 	@$(BIN)/python -m tests.bench
