@@ -410,7 +410,7 @@ def mocks(modules: list[Module]) -> Iterator[str]:
 
 PATIENCE, AT_ONCE = 30.0, 4.0  # seconds: the least end of a wait, and the least bound of what comes at once
 WAITS_HERE = "tests.eventually"
-PACED = ("tests.bench", "tests.core", "tests.faults.attack", "tests.faults.isolation")
+PACED = ("tests.bench", "tests.cluster", "tests.core", "tests.faults.attack", "tests.faults.isolation")
 _CLOCKS = frozenset({"monotonic", "perf_counter", "time"})
 _ENDED = frozenset({"timeout", "wait_for", "wait"})
 _ENDED_BY_NAME = frozenset({"communicate", "urlopen", "run", "create_connection"})
