@@ -28,7 +28,7 @@ BASE: dict[str, Any] = {
 }
 NAMES = {
     "backends": "b", "tenants": "acme", "scopes": "read", "links": "Help", "issuers": "idp",
-    "require": "plan",
+    "require": "plan", "certificates": "tills",
 }  # fmt: skip
 SECRETS = {"client_secret", "env", "file", "keys"}  # where one may be pasted, so what is there is not shown
 # Of the library that validates, of its types, and of ours: none means anything to who edits the file.
@@ -85,7 +85,7 @@ def put(path: Path, value: Any) -> Any:
     issuer |= {} if "tenant" in path[:3] else {"tenants": ["acme"]}
     needed = {
         "cors": {"origins": ["https://a"]}, "rate_limit": rate, "client_limit": rate, "idp": issuer,
-        "introspection": introspection,
+        "introspection": introspection, "tills": {"subjects": ["cn:a"], "tenant": "acme"},
     }  # fmt: skip
     for depth, step in enumerate(path[:-1]):
         whole: Any = data
