@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
 
 from gateway.core.process.listeners import Listen
 from gateway.edge.client.sockets import (
@@ -69,9 +68,12 @@ class Address:
     def pause(self, worker: int) -> None:
         """The worker is away for a while: no client is given to its socket until the next one has it listen,
         and those that wait there are reset, to try again."""
-        if not self.is_one and worker < len(self.sockets):
-            with suppress(OSError):  # it does not listen
-                self.sockets[worker].shutdown(socket.SHUT_RD)
+        if self.is_one or worker >= len(self.sockets):
+            return
+        sock = self.sockets[worker]
+        # On one that does not listen, it would shut the read side of each connection accepted later.
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            sock.shutdown(socket.SHUT_RD)
 
     def _another(self) -> socket.socket:
         first = self.sockets[0]

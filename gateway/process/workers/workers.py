@@ -352,8 +352,8 @@ class Workers:
         while True:
             if delay:
                 L.error(
-                    "%d workers died within seconds: the next one starts in %g s. What they said is above;"
-                    " the others serve", *(DEATHS, delay),
+                    "%d workers died or did not start, within seconds: the next one starts in %g s. What they"
+                    " said is above; the others serve", *(DEATHS, delay),
                 )  # fmt: skip
                 for address in worker.addresses:
                     address.pause(worker.number)

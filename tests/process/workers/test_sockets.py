@@ -77,3 +77,24 @@ def test_a_worker_that_is_away_gets_no_clients_until_the_next_one_listens() -> N
             client.close()
     finally:
         address.close()
+
+
+def test_a_place_that_was_away_twice_serves_its_clients_once_the_next_worker_listens() -> None:
+    (address,) = sockets.bind([Listen("127.0.0.1", 0)], "")
+    try:
+        address.pause(0)
+        address.of(0).listen()
+        address.pause(0)
+        address.pause(0)
+        address.of(0).listen()
+        with socket.create_connection(address.bound.address) as client:
+            accepted, _ = address.of(0).accept()
+            with accepted:
+                accepted.setblocking(False)
+                with pytest.raises(BlockingIOError):  # b"" would be the end of what it sends
+                    accepted.recv(1)
+                client.sendall(b"x")
+                assert select.select([accepted], [], [], 30)[0]
+                assert accepted.recv(1) == b"x"
+    finally:
+        address.close()
