@@ -92,7 +92,8 @@ class DataPlane:
         revocations = self.callers.stored.revocations
         self.lifetimes = Lifetimes(revocations.expires)
         revocations.on_change(self.lifetimes.recheck)
-        listens, quiet = (*config.listen, *config.admin), channel is not None  # the master says it once
+        quiet = channel is not None  # the master says it once, and has the admin listener
+        listens = config.listen if quiet else (*config.listen, *config.admin)
         self.tls = ground.tls(listens, on_verified=self.lifetimes.doubt, quiet=quiet)
         self.spools, self.tunnels = Spools(config.spool), Tunnels(self.lifetimes)
         host = self.sharing.host

@@ -86,16 +86,22 @@ def _reason(request: web.Request, given: Mapping[str, Any]) -> str:
 
 def confirm_by(given: Mapping[str, Any], now: float) -> float:
     """When a change goes back by itself, in seconds since the epoch; 0.0 for never. Raises BadRequest."""
-    text = given.get("confirm_within", "")
+    seconds = duration(given, "confirm_within")
+    return 0.0 if seconds is None else now + seconds
+
+
+def duration(given: Mapping[str, Any], name: str) -> float | None:
+    """A duration in seconds, None where it is not given. Raises BadRequest."""
+    text = given.get(name, "")
     if text in ("", None):
-        return 0.0
+        return None
     try:
         seconds = parse_duration(text)
     except ValueError:
         seconds = 0.0
     if not 1 <= seconds <= _DAY:
-        raise BadRequest("confirm_within is a duration from 1s to 24h, such as 60s.")
-    return now + seconds
+        raise BadRequest(f"{name} is a duration from 1s to 24h, such as 60s.")
+    return seconds
 
 
 def members(request: web.Request, *known: str) -> dict[str, Any]:

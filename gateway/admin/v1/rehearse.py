@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from aiohttp import web
@@ -15,7 +16,7 @@ from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import as_errors, reply
 from gateway.call import Call
 from gateway.config.rehearsals import Rehearsals
-from gateway.core.errors import BadRequest, GatewayError
+from gateway.core.errors import BadRequest, GatewayError, Saturated
 from gateway.core.merge import views
 
 
@@ -41,19 +42,27 @@ class _Pages:
         self._one_each = one_each
 
     async def rehearse(self, request: web.Request) -> web.StreamResponse:
-        """The outcome for another config. InvalidConfig, as of a change, where it cannot be compiled."""
-        asked.parameters(request)
+        """The outcome for another config. InvalidConfig, as of a change, where it cannot be compiled;
+        Saturated where it is not done `within` that time."""
+        within = asked.duration(asked.parameters(request, "within"), "within")
         text, given = asked.config_text(request)
         if given:
             raise BadRequest("Nothing is changed here: there is no other member than text.")
 
         async def respond(call: Call) -> web.Response:
+            client, task = call.client, asyncio.current_task()
+            assert client is not None and task is not None
+            client.when_gone(task.cancel)  # else the next check of this operator would wait for it
             try:
-                async with self._one_each.of(operator(request)):
+                async with asyncio.timeout(within), self._one_each.of(operator(request)):
                     with as_errors():
                         return await reply(await self._view.rehearsals.rehearse(text))
+            except TimeoutError:
+                return problem(Saturated(f"It was not done in {within:g} s.", retry_after=5))
             except GatewayError as error:
                 return problem(error)
+            finally:
+                client.when_gone(None)
 
         return Streamed(respond)  # other pages need not wait for it
 

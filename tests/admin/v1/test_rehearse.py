@@ -63,11 +63,11 @@ class Shop:
         return outcome
 
     async def rehearse_text(
-        self, text: str, kind: str = "application/yaml", by: str = "alice"
+        self, text: str, kind: str = "application/yaml", by: str = "alice", query: str = ""
     ) -> tuple[int, Any, Any]:
         shown = harness.bearer(self.gateway, "acme", "gateway:admin", sub=by)
         headers = {**shown, "Content-Type": kind}
-        return await self.asked.ask("/admin/v1/config:rehearse", "POST", text.encode(), **headers)
+        return await self.asked.ask(f"/admin/v1/config:rehearse{query}", "POST", text.encode(), **headers)
 
 
 @asynccontextmanager
@@ -288,3 +288,17 @@ async def test_of_many_rehearsals_two_wait_and_the_others_hold_no_memory(tmp_pat
             (refused,), waiting = await asyncio.wait(asks, return_when=asyncio.FIRST_COMPLETED)
             assert (refused.result()[0], refused.result()[2]["code"]) == (503, "saturated")
         assert [one[0] for one in await asyncio.gather(*waiting)] == [200, 200]
+
+
+async def test_a_rehearsal_that_nobody_waits_for_keeps_no_operator_waiting(tmp_path: Path) -> None:
+    async with shop(tmp_path) as asked, asyncio.timeout(eventually.END):
+        text = yaml.safe_dump(asked.said)
+        async with asked.gateway.rehearsals._lock:  # as on a machine that is busy
+            status, _, late = await asked.rehearse_text(text, query="?within=1s")
+            assert (status, late["code"], late["detail"]) == (503, "saturated", "It was not done in 1 s.")
+            assert (await asked.rehearse_text(text, query="?within=0s"))[0] == 400
+            left = asyncio.create_task(asked.rehearse_text(text))
+            await eventually.eventually(lambda: asked.gateway.rehearsals._waiting)
+            left.cancel()
+            await eventually.eventually(lambda: not asked.gateway.rehearsals._waiting)
+        assert (await asked.rehearse_text(text))[0] == 200

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.config import changing
-from gateway.cli.config.client import Reply
+from gateway.cli.config.client import Refused, Reply
 from gateway.cli.config.session import Live
 from tests.cli.config.conftest import BAD, ROUTING, SLOWER, Operated
 
@@ -179,6 +179,23 @@ def test_the_same_text_again_says_how_much_time_is_left(capsys: pytest.CaptureFi
     live = Live({"revision": revision, "text": "", "pending": outcome["pending"]})
     assert changing.put(session, changing.Proposal("", "new.yaml", [], None), live) == 0
     assert "It goes back to revision 1 in 15 s unless confirmed: " in capsys.readouterr().err
+
+
+def test_with_yes_nobody_waits_for_a_rehearsal(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[Any] = []
+
+    def send_text(method: str, path: str, text: str, query: Any = None) -> Reply:
+        asked.append((path.rpartition(":")[2], query))
+        if path.endswith("rehearse"):
+            raise Refused("It was not done in 3 s.", 503, {})
+        return Reply("", Message(), json.dumps({"ok": True, "problems": [], "changes": [{}]}).encode())
+
+    for yes, within in ((True, "3s"), (False, None)):
+        arguments = SimpleNamespace(yes=yes)
+        session: Any = SimpleNamespace(client=SimpleNamespace(send_text=send_text), arguments=arguments)
+        assert changing.propose(session, "", "new.yaml").rehearsal is None
+        assert asked[-2:] == [("check", None), ("rehearse", {"within": within})]
+        assert "note: no rehearsal: It was not done in 3 s." in capsys.readouterr().err
 
 
 def test_on_a_terminal_enter_confirms(operated: Operated) -> None:

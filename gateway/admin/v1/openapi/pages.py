@@ -58,7 +58,7 @@ PAGES: dict[str, Page] = {
     "PATCH /admin/v1/config": Page("Outcome", ("application/merge-patch+json",), ("If-Match", *_CHANGE)),
     "POST /admin/v1/config:check": Page("Checked", _CONFIG),
     "POST /admin/v1/config:confirm": Page("Confirmed", ("Confirmation",)),
-    "POST /admin/v1/config:rehearse": Page("Rehearsal", _CONFIG),
+    "POST /admin/v1/config:rehearse": Page("Rehearsal", _CONFIG, ("within",)),
     **_of_object("routes", "RouteSettings"),
     **_of_object("backends", "BackendSettings"),
     **_of_object("tenants", "TenantSettings"),

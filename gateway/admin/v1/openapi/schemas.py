@@ -217,6 +217,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "reason": _parameter("reason", "query", "why, for the history", {**_TEXT, "maxLength": 500}),
     "X-Reason": _parameter("X-Reason", "header", "as reason, in UTF-8 with % and two digits"),
     "confirm_within": _parameter("confirm_within", "query", "it goes back unless it is confirmed: 60s, 5m"),
+    "within": _parameter("within", "query", "503 where it takes longer than this: 5s"),
     "before": _parameter("before", "query", "only what has smaller numbers", {**_NUMBER, "minimum": 0}),
     "limit": _parameter("limit", "query", "how many at most", _PAGE),
     "text": _parameter("text", "query", "its very text, too"),
