@@ -192,9 +192,14 @@ class Life:
 
     def gone(self, request: Request, peer: str) -> None:
         """A client left before its request had its turn: it is counted and logged as any that left."""
+        self.sent_on(request, peer, 499)
+
+    def sent_on(self, request: Request, peer: str, status: int) -> str:
+        """What a listener answers itself is counted and logged as any request; gives its id."""
         call = self._lost(request, peer)
-        call.status = 499
+        call.status = status
         self.observe(call)
+        return call.id
 
     def _lost(self, request: Request, peer: str) -> Call:
         """A call that is not served, for what is counted and logged of it."""

@@ -121,6 +121,11 @@ class AdminService:
         """Log a request whose client left before its turn."""
         _log(peer, request.method, request.target, 499, 0.0)
 
+    def sent_on(self, request: Request, peer: str, status: int) -> str:
+        """Log a request that its listener sent on; gives its id."""
+        _log(peer, request.method, request.target, status, 0.0)
+        return new_id()
+
     def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes:
         """Log what never became a request; gives the whole response."""
         method, path = (request.method, request.target) if request is not None else ("", "")

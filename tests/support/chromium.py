@@ -36,7 +36,7 @@ _SCRIPT = """
 const asks = %s, who = %s, base = %s;
 function socket(ask) {
   return new Promise(done => {
-    const opened = new WebSocket(base.replace("http", "ws") + ask.path);
+    const opened = new WebSocket(new URL(ask.path, base.replace("http", "ws")));
     opened.onopen = () => { opened.close(); done({status: 101}); };
     opened.onerror = () => done({why: "no WebSocket"});
   });
@@ -95,10 +95,10 @@ class Chromium:
         self._seen: asyncio.Future[dict[str, dict[str, object]]] = asyncio.get_running_loop().create_future()
         self.origin = self._stranger = ""
 
-    async def fetch(self, base: str, asks: Sequence[Ask]) -> list[Seen]:
-        """What a page saw of each. base: the gateway's address."""
+    async def fetch(self, base: str, asks: Sequence[Ask], *flags: str) -> list[Seen]:
+        """What a page saw of each. base: the gateway's address. flags: of the browser."""
         self._asks, self._base = asks, base
-        seen = await visit(self._profile, f"{self.origin}/", self._seen)
+        seen = await visit(self._profile, f"{self.origin}/", self._seen, *flags)
         return [Seen(**seen[str(index)]) for index in range(len(asks))]  # type: ignore[arg-type]
 
     def _script(self, who: str) -> str:

@@ -74,7 +74,6 @@ def _rehearse(session: Session, text: str) -> dict[str, Any] | None:
     within = _REHEARSAL if session.arguments.yes else None
     query, hint = {"within": within}, "" if within else "; with --yes nobody waits for it"
     told = Timer(_QUIET, console.err.print, [f"[yellow]note:[/] rehearsing it with the last requests{hint}"])
-    told.daemon = True
     told.start()
     try:
         reply = session.client.send_text("POST", f"{V1}/config:rehearse", text, query)

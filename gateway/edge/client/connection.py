@@ -56,6 +56,10 @@ class Service(Protocol):
         """The client left before its request had its turn."""
         ...
 
+    def sent_on(self, request: Request, peer: str, status: int) -> str:
+        """The listener itself sent the client on to another address. Gives the request's id."""
+        ...
+
     def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes:
         """What came never became a request. request: as far as it could be read. Gives the whole
         response."""

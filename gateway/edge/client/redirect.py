@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.call import new_id
 from gateway.core.errors import BadRequest
 from gateway.core.http.request_reader import Request
 from gateway.core.http.request_target import authority
@@ -19,11 +18,10 @@ class Redirect:
     request counts here too. port: of HTTPS."""
 
     def __init__(self, service: Service, port: int) -> None:
-        self._service = service
         self._port = "" if port == 443 else f":{port}"
         self.holder = service.holder
         self.gone = service.gone
-        self.refused = service.refused
+        self.refused, self.sent_on = service.refused, service.sent_on
 
     def serve(
         self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
@@ -32,7 +30,8 @@ class Redirect:
         location = self._location(request)
         if client.transport is not None:
             if location:
-                head = refusal_head(_STATUS, new_id(), "text/plain", 0, (("Location", location),))
+                id_ = self.sent_on(request, client.peer, _STATUS)
+                head = refusal_head(_STATUS, id_, "text/plain", 0, (("Location", location),))
                 client.transport.write(head)
             else:
                 client.transport.write(self.refused(BadRequest(_NO_HOST, close=True), client.peer, request))

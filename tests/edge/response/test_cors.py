@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import load_pem_x509_certificate
 
+from gateway.core.process.listeners import Listen
+from gateway.core.process.tls import TlsSettings
 from tests import harness
 from tests.fakes import Backend, RawClient, always, answer, then_close
+from tests.support.certificates import Authority
 from tests.support.chromium import CHROMIUM, browse
 from tests.support.pages_of_others import (
     ASKS,
@@ -49,11 +56,21 @@ async def test_by_the_fetch_standard_pages_see_what_their_rule_lets_them_see(tmp
     CHROMIUM is None, reason="no Chromium on this machine; the Fetch standard alone judges the same answers"
 )
 async def test_chromium_shows_pages_what_their_rule_lets_them_see(tmp_path: Path) -> None:
+    pair = Authority(tmp_path / "tls").pair("server", "dns:localhost")
+    key = load_pem_x509_certificate(Path(pair.certificate).read_bytes()).public_key()
+    digest = sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    trusts = f"--ignore-certificate-errors-spki-list={base64.b64encode(digest).decode()}"
+    listens = {
+        "listen": (Listen("127.0.0.1"), Listen("127.0.0.1", tls="site")),
+        "tls": (TlsSettings("site", (pair,)),),
+    }
     async with browse(tmp_path / "profile") as chromium, Backend(backend) as app:
-        async with harness.running(tmp_path, config(chromium.origin, app.address)) as gateway:
-            token = harness.token(gateway, scope=SCOPE)
-            seen = await chromium.fetch(harness.url(gateway, ""), [filled(ask, token) for ask in ASKS])
-            for ask, one in zip(ASKS, seen, strict=True):
+        async with harness.running(tmp_path, config(chromium.origin, app.address), **listens) as gateway:
+            token, port = harness.token(gateway, scope=SCOPE), gateway.listener.addresses[1][1]
+            secure = Ask(PAGE, f"wss://localhost:{port}/ws/chat", 101, credentials="socket")
+            asks = [*(filled(ask, token) for ask in ASKS), secure]
+            seen = await chromium.fetch(harness.url(gateway, ""), asks, trusts)
+            for ask, one in zip(asks, seen, strict=True):
                 check(ask, one)
 
 

@@ -54,6 +54,9 @@ class Service:
 
     def gone(self, request: Any, peer: str) -> None: ...
 
+    def sent_on(self, request: Any, peer: str, status: int) -> str:
+        return "1"
+
     def refused(self, error: Any, peer: str, request: Any) -> bytes:
         return b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n%b" % (error.status, error.detail.encode())
 
