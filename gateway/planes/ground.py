@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -20,7 +20,8 @@ from gateway.setting_errors import named_by
 class Ground:
     """data: the data folder. secret: of this installation. sockets: where backends have theirs. now: a
     monotonic clock, wall: the other one, since the epoch; both in seconds. application: the ASAB application
-    with which services register, if there is one. held: sockets of systemd."""
+    with which services register, if there is one. held: sockets of systemd. certificates: those that
+    the master uses, see TlsSites.kept."""
 
     config: ProcessConfig
     data: Path
@@ -30,6 +31,7 @@ class Ground:
     now: Callable[[], float] = monotonic
     wall: Callable[[], float] = time
     held: HeldSockets | None = None
+    certificates: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     def tls(
         self,
@@ -42,7 +44,8 @@ class Ground:
         named = {one.tls for one in listens}
         settings = [one for one in self.config.tls if one.name in named]
         conf, wall = self.config.path, self.wall
-        return TlsSites(settings, conf, on_verified=on_verified, wall=wall, quiet=quiet)
+        kept = self.certificates
+        return TlsSites(settings, conf, on_verified=on_verified, wall=wall, quiet=quiet, kept=kept)
 
     def named(self, setting: str, path: str) -> AbstractContextManager[None]:
         """What fails inside is said with the setting that names the path."""

@@ -180,6 +180,7 @@ class Master:
         """What a worker may ask and tell."""
         return {
             "config": lambda body: told(self.live.current, self.live.text),
+            "certificates": lambda body: self.tls.kept(),
             "log": lambda item: _log(worker, item),
             "store": self._has_store,
             **self.services.of(worker.id),

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,9 @@ class Worker:
         channel = await Channel.open(self._sock, self._handlers(), self._master_gone)
         self._log.use(channel)
         try:
-            self.plane = plane = DataPlane(self.ground, channel, self._table)
-        except OSError as error:  # certificates that are being replaced
+            ground = replace(self.ground, certificates=await channel.ask("certificates"))
+            self.plane = plane = DataPlane(ground, channel, self._table)
+        except (OSError, ChannelError) as error:
             channel.tell("failed", str(error))
             await channel.close()
             return 1

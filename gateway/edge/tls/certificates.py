@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,19 +62,38 @@ class Certificate:
         return f"it expires on {day}, in {left} day{'s' if left != 1 else ''}"
 
 
-def read_pair(pair: KeyPair) -> tuple[Certificate, bytes]:
-    """The certificate of a pair whose key fits, and the bytes of both files. Raises CertificateUnusable."""
+def read_files(settings: TlsSettings) -> dict[str, bytes]:
+    """All files of a section. Raises CertificateUnusable."""
+    return {path: _read(path) for path in settings.files}
+
+
+@contextmanager
+def in_memory(settings: TlsSettings, files: Mapping[str, bytes]) -> Iterator[TlsSettings]:
+    """The section with other paths, at which these bytes are while it lasts: in memory, since OpenSSL loads
+    keys from a path only, and no disk is to see them."""
+    with ExitStack() as stack:
+        at = {"": ""}
+        for path in settings.files:
+            file = stack.enter_context(os.fdopen(os.memfd_create("tls"), "wb"))
+            file.write(files[path])
+            file.flush()
+            at[path] = f"/proc/self/fd/{file.fileno()}"
+        pairs = tuple(KeyPair(at[pair.certificate], at[pair.key]) for pair in settings.pairs)
+        yield replace(settings, pairs=pairs, verify=at[settings.verify], crl=at[settings.crl])
+
+
+def read_pair(pair: KeyPair) -> Certificate:
+    """The certificate of a pair whose key fits. Raises CertificateUnusable."""
     text = _read(pair.certificate)
     leaf = _leaf(pair.certificate, text)
     key = text if pair.key == pair.certificate else _read(pair.key)
     _check_key(pair, leaf, key)
-    found = Certificate(
+    return Certificate(
         pair.certificate,
         tuple(_names(leaf)),
         leaf.not_valid_before_utc.timestamp(),
         leaf.not_valid_after_utc.timestamp(),
     )
-    return found, text + key
 
 
 def _read(path: str) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import cast
@@ -94,20 +95,19 @@ class _Context(ssl.SSLContext):
 class Contexts:
     """Those that were made of the files at one moment. default: of the first pair; it chooses another one by
     the name of the server that the client asks for (RFC 6066 section 3). certificates: in the order of the
-    config. authorities: the bytes of what clients' certificates are verified with."""
+    config. authorities: the bytes of what clients' certificates are verified with. files: those of each file,
+    by its path."""
 
     def __init__(self, settings: TlsSettings) -> None:
         """Reads the files. Raises CertificateUnusable."""
-        read = [certificates.read_pair(pair) for pair in settings.pairs]
-        self.certificates = tuple(one for one, _ in read)
+        self.files: Mapping[str, bytes] = certificates.read_files(settings)
+        self.certificates = tuple(map(certificates.read_pair, settings.pairs))
         self.authorities = certificates.check_authorities(settings)
         self._open_keys = [pair.key for pair in settings.pairs if certificates.others_can_read(pair.key)]
         self._crl, self._crl_due = settings.crl, certificates.crl_due(settings.crl)
         self._by_name: dict[str, ssl.SSLContext] = {}
         made = [_Context.of(settings, pair) for pair in settings.pairs]
-        again = [certificates.read_pair(pair)[1] for pair in settings.pairs]
-        changed = again != [text for _, text in read]
-        if changed or certificates.check_authorities(settings) != self.authorities:
+        if certificates.read_files(settings) != self.files:
             hint = "it is read again in a moment"
             raise CertificateUnusable(settings.pairs[0].certificate, "it is being written", hint)
         for context, one in zip(made, self.certificates, strict=True):
@@ -116,6 +116,16 @@ class Contexts:
         self.default = made[0]
         if len(made) > 1:
             self.default.choose_by(self.find)
+
+    @classmethod
+    def of(cls, settings: TlsSettings, files: Mapping[str, bytes]) -> Contexts:
+        """Made of what the files held when another process read them. Raises CertificateUnusable."""
+        with certificates.in_memory(settings, files) as there:
+            made = cls(there)
+        pairs = zip(made.certificates, settings.pairs, strict=True)
+        made.certificates = tuple(replace(one, path=pair.certificate) for one, pair in pairs)
+        made.files, made._crl, made._open_keys = files, settings.crl, []
+        return made
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ServerSide:
         """Our side of a new connection."""
@@ -147,7 +157,8 @@ class TlsSite:
     fields: header lines of each response. current: the contexts in use. failure: why the files are not what
     is in use, None while they are. verified: changes with what clients' certificates are verified with: one
     that was verified before may be no longer good. on_verified: called then. where: the section, for the log.
-    wall: seconds since the epoch. quiet: another process says what becomes of the files.
+    wall: seconds since the epoch. quiet: another process says what becomes of the files. kept: what it has in
+    use, as of `Contexts.files`: where the files now are refused, that is used here too.
     """
 
     def __init__(
@@ -158,6 +169,7 @@ class TlsSite:
         on_verified: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = time,
         quiet: bool = False,
+        kept: Mapping[str, bytes] | None = None,
     ) -> None:
         """Reads the files. Raises CertificateUnusable."""
         self._quiet = quiet
@@ -171,7 +183,14 @@ class TlsSite:
         self._wall = wall
         self._seen = self._loaded = self._stamps()
         self._warned: dict[str, float] = {}
-        self.current = Contexts(settings)
+        if kept is None or not kept.keys() >= set(settings.files):
+            self.current = Contexts(settings)
+            return
+        self.current = Contexts.of(settings, kept)
+        try:
+            self.current = self._good(Contexts(settings))
+        except CertificateUnusable as failure:
+            self.failure = failure
 
     def _stamps(self) -> Stamps:
         return tuple(file_stamp(Path(path)) for path in self.settings.files)
@@ -196,8 +215,7 @@ class TlsSite:
         """Load the files now. What cannot be used is logged, and leaves what was in use."""
         self._loaded = self._stamps()
         try:
-            new = await threads.run(threads.TLS, Contexts, self.settings)
-            self._refuse_expired(new)
+            new = self._good(await threads.run(threads.TLS, Contexts, self.settings))
         except CertificateUnusable as failure:
             if str(failure) != str(self.failure):
                 self._say(logging.ERROR, f"{failure}. What was loaded before stays in use")
@@ -211,13 +229,14 @@ class TlsSite:
             self.verified += 1
             self._on_verified()
 
-    def _refuse_expired(self, new: Contexts) -> None:
+    def _good(self, new: Contexts) -> Contexts:
         """One that clients refuse takes the place of none that they take."""
         now = self._wall()
         for before, after in zip(self.current.certificates, new.certificates, strict=True):
             if not after.is_good(now) and before.is_good(now):
                 hint = "clients would refuse it; write one that is valid now"
                 raise CertificateUnusable(after.path, after.lifetime(now), hint)
+        return new
 
     def warn(self) -> None:
         """Log what should be known of the files, each once a day."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import time
+from types import MappingProxyType
+from typing import Any
 
 from gateway.core.fairness.turns import Turns
 from gateway.core.openmetrics import Gauge, Instrument, Total
@@ -22,7 +24,7 @@ class SiteUnusable(OSError):
 class TlsSites:
     """Those of these sections. conf: gateway.conf as the operator named it. on_verified: called when what
     clients' certificates are verified with has changed. wall: seconds since the epoch. quiet: the log
-    is another process's."""
+    is another process's. kept: what that one uses, as `kept()` gives it there."""
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class TlsSites:
         on_verified: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = time,
         quiet: bool = False,
+        kept: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         """Reads their files. Raises SiteUnusable, with a line for each section that cannot be used."""
         self._sites: dict[str, TlsSite] = {}
@@ -40,7 +43,9 @@ class TlsSites:
         for one in settings:
             where = f"[tls:{one.name}] in {conf}"
             try:
-                self._sites[one.name] = TlsSite(one, where, on_verified=on_verified, wall=wall, quiet=quiet)
+                files = {path: text.encode("latin-1") for path, text in kept.get(one.name, {}).items()}
+                how: dict[str, Any] = {"on_verified": on_verified, "wall": wall, "quiet": quiet}
+                self._sites[one.name] = TlsSite(one, where, **how, kept=files or None)
             except CertificateUnusable as unusable:
                 wrong.append(f"{where}: {unusable}")
             self._handshakes[one.name] = Handshakes(where)
@@ -50,6 +55,14 @@ class TlsSites:
 
     def __getitem__(self, name: str) -> TlsSite:
         return self._sites[name]
+
+    def kept(self) -> dict[str, dict[str, str]]:
+        """The files of each section as they are in use, with private keys, a character for each byte: for
+        processes of this gateway that start now."""
+        return {
+            name: {path: raw.decode("latin-1") for path, raw in site.current.files.items()}
+            for name, site in self._sites.items()
+        }
 
     def layer(self, name: str, inner: Secured, turns: Turns) -> TlsConnection:
         """TLS below the protocol of a new connection."""

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 # What a master and the workers that it starts have to agree about: their orders, the descriptors that come
 # with them, what they say on their channel. A master that runs on gets workers of the code that is installed
 # now; one of another number is refused.
-PROTOCOL = 1
+PROTOCOL = 2
 MESSAGE = 1024 * 1024  # bytes at most
 DESCRIPTORS = 250  # that one message may carry (SCM_MAX_FD of Linux is 253)
 _DRIVEN = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)

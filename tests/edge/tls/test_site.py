@@ -280,3 +280,37 @@ def test_a_list_of_revoked_ones_whose_next_update_was_due_is_warned_of(ca: Autho
     crl = ca.revoke(days=-1)
     found = site(ca.pair("a"), verify=str(ca.path), crl=str(crl)).warnings()
     assert "every client is refused" in found[0]
+
+
+@pytest.mark.parametrize("how", ["half", "expired"])
+async def test_a_process_that_starts_uses_what_the_others_do_where_the_files_are_refused_now(
+    ca: Authority, how: str
+) -> None:
+    pair = ca.pair("a")
+    one = settings(pair, verify=str(ca.path), client="optional", crl=str(ca.revoke()))
+    first = TlsSites([one], "gateway.conf")
+    kept = {name: dict(files) for name, files in first.kept().items()}
+    if how == "half":
+        broken(ca, pair, "half")
+        with pytest.raises(SiteUnusable):
+            TlsSites([one], "gateway.conf")
+    else:
+        ca.pair("a", days=-1)
+    begun = TlsSites([one], "gateway.conf", quiet=True, kept=kept)["public"]
+    assert begun.failure is not None
+    assert begun.failure.path == pair.certificate
+    assert begun.current.certificates == first["public"].current.certificates
+    assert begun.warnings() == []
+    handshake(begun.current, client())
+    ca.pair("a", days=30)
+    await begun.reload()
+    assert begun.failure is None
+    assert begun.current.certificates != first["public"].current.certificates
+
+
+def test_a_process_that_starts_reads_files_that_the_others_do_not_have(ca: Authority) -> None:
+    kept = TlsSites([settings(ca.pair("a"))], "gateway.conf").kept()
+    pair = ca.pair("b")
+    begun = TlsSites([settings(pair)], "gateway.conf", kept=kept)["public"]
+    assert [one.path for one in begun.current.certificates] == [pair.certificate]
+    assert begun.failure is None
