@@ -35,6 +35,11 @@ class Worker(Protocol):
     leaving: bool
     channel: Channel | None
 
+    @property
+    def silent(self) -> bool:
+        """Whether it does not answer: nobody waits for it."""
+        ...
+
 
 class OnePlane:
     """See admin.planes.DataPlanes: the one of this process. Nothing is sent anywhere."""
@@ -181,7 +186,7 @@ class WorkerPlanes:
 
     async def _spread_again(self) -> None:
         """To those that were too busy, or failed for a while: nothing else would."""
-        for worker in [worker for worker in self._workers() if worker.id in self._behind]:
+        for worker in [one for one in self._workers() if one.id in self._behind and not one.silent]:
             given = self._spread
             if await self._done(worker, *given, WAIT) and given is self._spread:
                 self._behind.discard(worker.id)
@@ -203,7 +208,7 @@ class WorkerPlanes:
         return {(): len(self._serving())}
 
     def _serving(self) -> list[Worker]:
-        return [worker for worker in self._workers() if worker.ready]
+        return [worker for worker in self._workers() if worker.ready and not worker.silent]
 
     async def _answers(
         self, name: str, body: Any = None, wait: float = WAIT, of: Sequence[Worker] | None = None

@@ -30,6 +30,7 @@ class Worker:
     metrics: Metrics = field(default_factory=Metrics)
     ready: bool = True
     leaving: bool = False
+    silent: bool = False
     channel: Channel | None = None
     other: Channel | None = None
     hangs: bool = False
@@ -239,3 +240,16 @@ async def test_a_config_is_there_when_all_have_it_and_who_has_it_not_is_named() 
         await asyncio.sleep(0)
         await other.other.close()
         assert await ends == [], "one that ended begins anew with the new one"
+
+
+async def test_nobody_waits_for_one_that_is_known_to_be_silent() -> None:
+    async with master() as (planes, (one, other)):
+        one.hangs = one.silent = True
+        async with asyncio.timeout(30):
+            assert len(await planes.ask("state", wait=1e6)) == 1
+            states = {each["worker"]: each["state"] for each in await planes.workers(wait=1e6)}
+            assert states == {0: "silent", 1: "ready"}
+            await other.count(1)
+            await planes.look()
+        other.silent = True
+        assert await planes.ask("state") == []

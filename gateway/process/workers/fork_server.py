@@ -113,6 +113,7 @@ class ForkServer:
 
     def _end_all(self) -> None:
         self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)  # those that somebody has stopped would not hear it
         until = time.monotonic() + self._patience
         while self._children and (left := until - time.monotonic()) > 0:
             self._reap()

@@ -75,6 +75,11 @@ class Address:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             sock.shutdown(socket.SHUT_RD)
 
+    def resume(self, worker: int) -> None:
+        """The worker is there again, and accepts on its socket as before."""
+        if not self.is_one and worker < len(self.sockets):
+            self.sockets[worker].listen(self._backlog)
+
     def _another(self) -> socket.socket:
         first = self.sockets[0]
         sock = socket.socket(first.family, first.type, first.proto)

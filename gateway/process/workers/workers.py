@@ -24,7 +24,8 @@ from gateway.runtime.channel import Channel, ChannelError, Handler, NoAnswer
 from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger("gateway.workers")
-_LOOK, _SILENT = 5.0, 30.0  # seconds between two looks, and without an answer, after which a worker is killed
+_LOOK, _QUIET = 1.0, 3.0  # seconds between two looks, and without an answer: new clients go to the others
+_SILENT, _LEAVING = 30.0, 5.0  # and then, a worker is killed; and one that was told to end
 _START = 60.0  # seconds until a worker has to be ready
 _CODE = 1.0  # seconds that are waited for the exit code of a worker that is gone
 
@@ -39,6 +40,7 @@ class Worker:
         self.number, self.id, self.generation, self.addresses = number, id_, generation, addresses
         self.pid = 0
         self.ready = self.leaving = False
+        self._silent_since: float | None = None
         self.channel: Channel | None = None
         self.why = ""
         self._handle = -1  # of the process: its pid may be another's, once it has ended
@@ -71,6 +73,22 @@ class Worker:
     def failed(self, why: str) -> None:
         """It cannot start."""
         self.why = why
+
+    @property
+    def silent(self) -> bool:
+        """Whether it does not answer."""
+        return self._silent_since is not None
+
+    def is_heard(self) -> bool:
+        """It answers. Gives whether it did not before."""
+        before, self._silent_since = self._silent_since, None
+        return before is not None
+
+    def is_not_heard(self, asked: float, now: float) -> float:
+        """It has not answered since then. Gives for how many seconds it has been silent."""
+        if self._silent_since is None:
+            self._silent_since = asked
+        return now - self._silent_since
 
     def has_gone(self) -> None:
         """It has ended, or its channel."""
@@ -106,9 +124,16 @@ class Worker:
 
     def kill(self) -> None:
         """End it at once."""
+        self._send(signal.SIGKILL)
+
+    def wake(self) -> None:
+        """Have it run, if somebody has stopped it."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
         if self._handle >= 0:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                signal.pidfd_send_signal(self._handle, number)
 
 
 class Workers:
@@ -218,7 +243,8 @@ class Workers:
             await self._end_generation(generation)
 
     async def watch(self) -> None:
-        """Kill workers that do not answer any more, until cancelled: their clients would wait for ever."""
+        """Until cancelled: keep new clients from workers that do not answer, while another one does, and
+        kill those that never do again: their clients would wait for ever."""
         await PeriodicTask("looking whether workers answer", _LOOK, self._look).run()
 
     async def _look(self) -> None:
@@ -226,13 +252,34 @@ class Workers:
 
     async def _is_alive(self, worker: Worker) -> None:
         assert worker.channel is not None
+        asked, known = self._now(), worker.silent
         try:
-            await worker.channel.ask("alive", wait=_SILENT)
+            await worker.channel.ask("alive", wait=_LOOK if known else _QUIET)
         except NoAnswer:
-            L.error("%s has not answered for %g s, and is killed", worker, _SILENT)
-            worker.kill()
+            seconds = worker.is_not_heard(asked, self._now())
+            if seconds >= (_LEAVING if worker.leaving else _SILENT):
+                L.error("%s has not answered for %.0f s, and is killed", worker, seconds)
+                worker.kill()
+            elif not known and self._pause(worker):
+                L.warning("%s does not answer; new clients go to the others meanwhile", worker)
         except ChannelError:
             pass  # it has gone, or is of another version
+        else:
+            if worker.is_heard() and not worker.leaving:
+                self._resume(worker)
+
+    def _pause(self, silent: Worker) -> bool:
+        """Have no new clients come to it. Gives whether others take them: else they wait for it."""
+        if silent.leaving or all(one.silent or one.leaving for one in self.living):
+            return False
+        for address in silent.addresses:
+            address.pause(silent.number)
+        return True
+
+    def _resume(self, heard: Worker) -> None:
+        L.info("%s answers again", heard)
+        for address in heard.addresses:
+            address.resume(heard.number)
 
     def kill(self) -> None:
         """End all of them at once."""
@@ -290,6 +337,7 @@ class Workers:
         """Have it end what it has in hand. goes_on: where another worker takes over, the addresses on which
         that one listens."""
         worker.leaving = True
+        worker.wake()
         if goes_on is None:
             worker.tell("leave")
         else:
