@@ -320,6 +320,10 @@ class LeasedQueue(BackendQueue):
         return int(max(0.0, seats - holding.held)) + holding.reserve if seats < math.inf else 0
 
     def wake(self) -> None:
-        """See BackendQueue. What others wait for goes back first."""
+        """See BackendQueue. What others wait for goes back first, also what was given back just now."""
+        holding = self.lease.holding
+        if holding.scarce or holding.held > holding.part:
+            for text in list(self.lease.busy):
+                self._count(text)
         self._give_back()
         super().wake()

@@ -22,6 +22,7 @@ _QUIET = 0.5  # and while tenants count as active
 # A thread may work on for so long where its route has no limit; see proxy/proxied_call.py.
 NO_LIMIT = 300.0
 _PACE = 0.002  # seconds between two that are hurried
+_LASTS = 30.0  # seconds that what is inside may last, at least
 Demand = list[tuple[str, float, int]]
 
 
@@ -52,6 +53,7 @@ class Lease:
     __slots__ = (
         "_counts",
         "_joined",
+        "_lasts",
         "_leases",
         "_reported",
         "_rows",
@@ -72,6 +74,7 @@ class Lease:
         self._rows: dict[str, int] = {}
         self._reported = 0  # tenants in the last report
         self._joined = False  # whether the book knows of it
+        self._lasts = _LASTS  # the longest that was seen
         leases.add(self)
 
     # --- in use ---
@@ -114,9 +117,9 @@ class Lease:
     def report(self) -> tuple[Report, dict[str, int]] | None:
         """What is to be told, with the rows of the table of the addresses; None for nothing."""
         demand = self._user.demand()
-        if not demand and not self._reported and not self.holding.changed:
+        if not demand and not self._reported and not self.holding.changed and not self._beats:
             return None
-        seats = self._user.shared_seats()
+        seats = {} if self._leases.leaving else self._user.shared_seats()
         self.holding.told()
         if not seats and not self._joined:
             return None  # there is no limit
@@ -137,8 +140,19 @@ class Lease:
         held = {address: count for address, count in every.items() if count}
         usable = {address: count if address in self._rows else 0 for address, count in seats.items()}
         self._reported = len(demand)
-        reserve = self._user.shared_reserve()
-        return {"seats": usable, "reserve": reserve, "held": held, "demand": demand}, self._rows
+        until = max((self._until[row] for row in self._rows.values()), default=0.0)
+        self._lasts = max(self._lasts, until - self._leases.now())
+        return {
+            "seats": usable,
+            "reserve": self._user.shared_reserve(),
+            "held": held,
+            "demand": demand,
+            "lasts": self._lasts,
+        }, self._rows
+
+    @property
+    def _beats(self) -> bool:
+        return self._joined and self._leases.beat is not None
 
     def granted(self, grant: Grant) -> None:
         """The book has answered."""
@@ -160,12 +174,13 @@ class Lease:
         if any(self.busy.values()) or self._reported:
             wanted = any(count for _, _, count in self._user.demand())
             return (_SCARCE if self.holding.scarce else _IN_USE) if wanted else _QUIET
-        return None
+        return self._leases.beat if self._joined else None
 
 
 class Leases:
     """All leases of this process. hear(): exchange at once; done when the book has answered. kick():
-    exchange soon. table: where is written what is in use. members: how many processes share, about."""
+    exchange soon. table: where is written what is in use. members: how many processes share, about, until the
+    book says it. beat: seconds between two reports while nothing is in use, for a book that cannot call."""
 
     name = NAME
 
@@ -176,7 +191,10 @@ class Leases:
         table: InUse,
         members: int,
         now: Callable[[], float] = monotonic,
+        beat: float | None = None,
     ) -> None:
+        self.beat = beat
+        self.leaving = False
         self.hear = hear
         self.kick = kick
         self.now = now
@@ -216,6 +234,12 @@ class Leases:
         self.table.counts[row], self.table.until[row] = 0, 0.0
         self._free_rows.append(row)
 
+    def leave(self) -> None:
+        """The process ends: with the next report it has nothing but what is inside."""
+        self.leaving = True
+        for lease in self._leases.values():
+            lease.holding.change()
+
     def called(self, parts: Mapping[str, int]) -> None:
         """The book calls for what is more than these parts, because others are short."""
         for key, part in parts.items():
@@ -238,6 +262,7 @@ class Leases:
 
     def granted(self, grant: Mapping[str, Any], now: float) -> None:
         """What the book says."""
+        self.members = grant.get("members", self.members)
         for key, one in grant["pools"].items():
             lease = self._leases.get(key)
             if lease is not None:

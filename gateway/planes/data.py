@@ -97,9 +97,9 @@ class DataPlane:
         self.tls = ground.tls(listens, on_verified=self.lifetimes.doubt, quiet=quiet)
         self.spools, self.tunnels = Spools(config.spool), Tunnels(self.lifetimes)
         host = self.sharing.host
-        make_health, make_admission = (host.health, host.admission) if host else (Health, Admission)
+        make_health = host.health if host else Health
         health = self.health = make_health(lambda backend: self.admission.wake(backend), now)
-        self.admission: Admission = make_admission(
+        self.admission: Admission = self.sharing.admission(
             share=config.share, usable=health.usable, age=health.age, unavailable=health.unavailable
         )
         self.probes = Probes(self.health, self.admission, self.pools)

@@ -14,7 +14,7 @@ from time import monotonic
 
 from gateway.core.model import Address, Backend
 from gateway.core.shared.ports import Body
-from gateway.core.shared.seats import SeatBook
+from gateway.core.shared.seats import Report, SeatBook
 from gateway.runtime.processes.in_use import InUse
 from gateway.runtime.processes.socket_peers import abandoned
 
@@ -51,6 +51,25 @@ class HostSeats:
         table = self._tables[member] = InUse.create()
         self._rows[member] = {}
         return table
+
+    # --- where the book is kept elsewhere ---
+
+    def note(self, member: str, report: Body) -> None:
+        """A worker reports, to whoever keeps the book."""
+        self._rows.setdefault(member, {}).update(report["rows"])
+
+    def left_by(self, member: str) -> dict[str, Report]:
+        """A worker has ended: the last reports on its pools, in its place."""
+        busy, now = self._busy(member), self._now()
+        table = self._tables.pop(member, None)
+        reports: dict[str, Report] = {}
+        for key in self._rows.pop(member, {}):
+            held = {address: count for address, (count, _) in busy.get(key, {}).items() if count}
+            lasts = max((until - now for count, until in busy.get(key, {}).values() if count), default=0.0)
+            reports[key] = {"seats": {}, "reserve": 0, "held": held, "demand": [], "lasts": max(0.0, lasts)}
+        if table is not None:
+            table.close()
+        return reports
 
     # --- Book ---
 

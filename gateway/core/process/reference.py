@@ -33,7 +33,9 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "drain": Key("25", "60", "seconds that calls in flight may take at the end"),
         "stream_grace": Key("2", "30", "of those, seconds for event streams and WebSockets"),
         "share": Key(
-            "1", "1/2", "of each backend's seats, for one of several gateways, with all its workers"
+            "1",
+            "1/2",
+            "of each backend's seats, for one of several gateways that do not share them",
         ),
         "via": Key("", "edge-1", "this installation's name in Via; default: one made for the data folder"),
         "via_responses": Key("yes", "no", "whether responses carry Via too"),

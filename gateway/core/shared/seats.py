@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from gateway.core.shared.ports import Body
 
@@ -35,12 +35,14 @@ Busy = Mapping[str, tuple[int, float]]  # by address: how many requests may be i
 class Report(TypedDict):
     """What a holder says of a pool. seats: by address, as its config has them, 0 where no requests may be
     sent to now; {} leaves the pool. reserve: of the whole pool. held: what it keeps of its lease, by
-    address. demand: [tenant, weight, requests inside and waiting] of the active tenants."""
+    address. demand: [tenant, weight, requests inside and waiting] of the active tenants. lasts: seconds that
+    what is inside may last, for a keeper that cannot see it."""
 
     seats: dict[str, int]
     reserve: int
     held: dict[str, int]
     demand: list[tuple[str, float, int]]
+    lasts: NotRequired[float]
 
 
 class Grant(TypedDict):

@@ -17,7 +17,36 @@ from gateway.runtime.scheduling import workers
 from gateway.shared.exchange import Exchange
 
 _TRIALS = "trials.lock"  # in the data folder
+BEAT = 0.5  # seconds; how soon an idle process hears that others need its seats, where no master calls it
 SEATS, CIRCUITS, CIRCUIT = "seats", "circuits", "circuit"  # messages: two from the master, one to it
+
+
+class NodeRooms:
+    """Makes the admission of a single process that shares seats with other hosts by Redis."""
+
+    def __init__(self, ground: Ground, exchange: Exchange) -> None:
+        self._table = InUse.create()
+        self._leases = Leases(exchange.wait, exchange.kick, self._table, 1, ground.now, BEAT)
+        exchange.add(self._leases)
+
+    def admission(
+        self,
+        *,
+        share: float,
+        usable: Callable[[Address], bool],
+        age: Callable[[Address], float],
+        unavailable: Callable[[Backend], GatewayError],
+    ) -> SharedAdmission:
+        """Seats that are leased, of all that there are. share: counts while Redis was never reached."""
+        return SharedAdmission(self._leases, share=1.0, usable=usable, age=age, unavailable=unavailable)
+
+    def leave(self) -> None:
+        """The process ends; one more exchange follows."""
+        self._leases.leave()
+
+    def close(self) -> None:
+        """After it."""
+        self._table.close()
 
 
 class HostRooms:
@@ -26,7 +55,10 @@ class HostRooms:
     def __init__(self, ground: Ground, exchange: Exchange, channel: Channel, table: InUse) -> None:
         table.own()
         self._channel = channel
-        self._leases = Leases(exchange.wait, exchange.kick, table, workers(ground.config.workers), ground.now)
+        self._by_redis = bool(ground.config.shared.uri)
+        beat = BEAT if self._by_redis else None
+        many = workers(ground.config.workers)
+        self._leases = Leases(exchange.wait, exchange.kick, table, many, ground.now, beat)
         exchange.add(self._leases)
         self._trials = Trials(ground.data / _TRIALS)
         self._health: FollowedHealth | None = None
@@ -45,7 +77,8 @@ class HostRooms:
         age: Callable[[Address], float],
         unavailable: Callable[[Backend], GatewayError],
     ) -> SharedAdmission:
-        """Seats that are leased."""
+        """Seats that are leased: all that there are, where other hosts share them."""
+        share = 1.0 if self._by_redis else share
         return SharedAdmission(self._leases, share=share, usable=usable, age=age, unavailable=unavailable)
 
     def handlers(self) -> Mapping[str, Handler]:

@@ -46,8 +46,8 @@ class Services:
     """start() once, before the workers; close() once. counts: what is counted of quotas on this host.
     backends: of the live config.
 
-    books: what is leased to workers. With Redis, rates and quotas are leased there for all of them. health:
-    the circuits of the host.
+    books: what is leased to workers. With Redis there are none: each worker's reports go there. health: the
+    circuits of the host.
     """
 
     def __init__(self, ground: Ground, counts: Quotas, backends: Callable[[], Mapping[str, Backend]]) -> None:
@@ -61,11 +61,14 @@ class Services:
             self.health, lambda name, facts, leads: self._tell(name, CIRCUITS, [dict(facts), leads])
         )
         self._task: asyncio.Task[None] | None = None
+        self._left: dict[str, dict[str, seats.Report]] = {}  # by workers that are gone, untold
+        self._asking: dict[str, asyncio.Lock] = {}  # by worker
         self._boundary = Boundary("looking after what a worker has left behind", ground.now)
         self.redis = redis_engine(ground) if ground.config.shared.uri else None
-        own: dict[str, Book] = {seats.NAME: self._seats}
+        own: dict[str, Book] = {}
         if self.redis is None:
-            own |= {rates.NAME: rates.RateBook(), quotas.NAME: quotas.QuotaBook(counts)}
+            own = {rates.NAME: rates.RateBook(), quotas.NAME: quotas.QuotaBook(counts)}
+            own[seats.NAME] = self._seats
         self.books = Books(own, ground.now)
         self._now, self._once, self._flights = ground.now, OnceBook(), Flights(ground.now)
 
@@ -81,7 +84,8 @@ class Services:
         ends = Step(self._stop_looking)
         if self.redis is None:
             return ends, Step(self._counts.close, "the file of the quotas", ENDING)
-        return ends, Step(self.redis.close, "the connections to Redis", ENDING)
+        told = Step(self._tell_at_last, "what is told of what workers have left behind", ENDING)
+        return ends, told, Step(self.redis.close, "the connections to Redis", ENDING)
 
     def begins(self, member: Member) -> list[int]:
         """A worker is about to start. Returns the descriptors that it gets."""
@@ -108,6 +112,8 @@ class Services:
         """A worker has ended: what it held goes back."""
         self._members.pop(member, None)
         self.books.gone(member)
+        if self.redis is not None:
+            self._left[member] = self._seats.left_by(member)
         self._flights.gone(member)
         self._circuits.gone(member)
         if self._task is None or self._task.done():
@@ -123,7 +129,20 @@ class Services:
         while left:
             await asyncio.sleep(TICK)
             with self._boundary:
-                left = self._seats.tick()
+                left = self._seats.tick() if self.redis is None else await self._tell_left()
+
+    async def _tell_left(self) -> bool:
+        """Tell Redis what workers that are gone had inside. Returns whether something is untold."""
+        assert self.redis is not None
+        for member, pools in list(self._left.items()):
+            async with self._asking.setdefault(member, asyncio.Lock()):
+                if await self.redis.left(member, pools):
+                    self._left.pop(member, None)
+                    self._asking.pop(member, None)
+        return bool(self._left)
+
+    async def _tell_at_last(self) -> None:
+        await self._tell_left()
 
     def _stop_looking(self) -> None:
         if self._task is not None:
@@ -165,10 +184,15 @@ class Services:
 
     async def _relay(self, member: str, reports: dict[str, Body]) -> dict[str, Body]:
         assert self.redis is not None
-        grants = self.books.settle(member, reports)
-        rest = {name: body for name, body in reports.items() if name not in grants}
-        if rest:
-            grants |= await self.redis.exchange(rest)
-        if rates.NAME in grants:  # of all nodes, each with as many workers as this one
-            grants[rates.NAME]["members"] *= max(1, len(self._members))
+        among = max(1, len(self._members))
+        async with self._asking.setdefault(member, asyncio.Lock()):  # one at a time, and none after its end
+            told = reports.get(seats.NAME)
+            if told is not None and member in self._members:
+                self._seats.note(member, told)
+            elif told is not None:
+                reports = {name: body for name, body in reports.items() if name != seats.NAME}
+            grants = await self.redis.exchange(reports, member, among)
+        for name in (rates.NAME, seats.NAME):  # of all nodes, each with as many workers as this one
+            if name in grants:
+                grants[name]["members"] *= among
         return grants

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from gateway.admission.admission import Admission
 from gateway.auth.oauth.once import Once
 from gateway.core.http.hops import pseudonym
 from gateway.core.openmetrics import Instrument
@@ -18,7 +19,7 @@ from gateway.limits.rates import Limits
 from gateway.limits.shared_quotas import SharedQuotas
 from gateway.limits.shared_rates import SharedLimits
 from gateway.planes.ground import Ground
-from gateway.planes.shared.host import HostRooms
+from gateway.planes.shared.host import HostRooms, NodeRooms
 from gateway.planes.steps import ENDING, Step
 from gateway.runtime.channel import Channel
 from gateway.runtime.processes.in_use import InUse
@@ -41,7 +42,7 @@ class Sharing:
     channel: to the master of this host, where there is one; table: what this process has in use, for the
     master. exchange: None where nothing is shared; others add their parts before the start. limits, quotas:
     by the exchange, or of this process alone. once: None where what may be used once is kept by whoever made
-    it. host: makes what is one on a host, where there is a master.
+    it. host: makes what is one on a host, where there is a master. admission: makes the seats.
     """
 
     limits: Limits | SharedLimits
@@ -53,13 +54,18 @@ class Sharing:
         self.flights: AuthFlights = Alone()
         self.exchange: Exchange | None = None
         self.host: HostRooms | None = None
+        self._node: NodeRooms | None = None
+        self.admission: Callable[..., Admission] = Admission
         if channel is not None and table is not None:
             self.exchange = Exchange(MasterEngine(channel), ground.now)
             self.host = HostRooms(ground, self.exchange, channel, table)
+            self.admission = self.host.admission
             self.once, self.flights = MasterOnce(channel), SharedFlights(channel)
         elif ground.config.shared.uri:
             self.once = self.redis = redis_engine(ground)
             self.exchange = Exchange(self.redis, ground.now)
+            self._node = NodeRooms(ground, self.exchange)
+            self.admission = self._node.admission
         if self.exchange is None:
             self.quotas = Quotas(ground.data / QUOTAS, ground.wall)
             self.limits = Limits(self.quotas, ground.now)
@@ -88,8 +94,12 @@ class Sharing:
         """Those of its end."""
         if isinstance(self.quotas, Quotas):
             yield Step(self.quotas.close, "the file of the quotas", ENDING)
+        if self._node is not None:
+            yield Step(self._node.leave)
         if self.exchange is not None:
             yield Step(self.exchange.stop, "what is told of what was shared", ENDING)
+        if self._node is not None:
+            yield Step(self._node.close)
         if self.host is not None:
             yield Step(self.host.close)
         if self.redis is not None:

@@ -2,22 +2,29 @@
 
 While it is away this node has its part of each rate, one of as many as there were members, in books of its
 own; what has no book here (quotas) is told when the server is back. The server keeps that part for it, for
-`lease_time`. Each change between the two begins another epoch, in which the parts tell what they know.
+`lease_time`. Of seats it has what was leased to it last; shortly before the server gives them to others, it
+comes down to one at each address. Each change between the two begins another epoch, in which the parts of
+rates and quotas tell what they know.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+import re
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
 from gateway.core.openmetrics import Gauge, Instrument
 from gateway.core.process.shared_state import SharedSettings
-from gateway.core.shared import quotas, rates
+from gateway.core.shared import quotas, rates, seats
+from gateway.core.shared.kept import Kept
 from gateway.core.shared.ports import Away, Body
 from gateway.runtime.periodic import PeriodicTask
 from gateway.shared.redis.server import Server
@@ -25,8 +32,12 @@ from gateway.shared.redis.server import Server
 L = logging.getLogger(__name__)
 HEARTBEAT = 0.5  # seconds
 SILENT = 3 * HEARTBEAT
-_SCRIPT = (Path(__file__).parent / "exchange.lua").read_bytes()
+_LATE = 0.9  # of the lease time
+_SCRIPT = b"".join((Path(__file__).parent / name).read_bytes() for name in ("seats.lua", "exchange.lua"))
 _SHA = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()  # as Redis names scripts
+
+
+_is_of_one_host = re.compile(r"(?:[a-z]+://)?(?:unix:|/|127\.|localhost\b|\[?::1\b)").match
 
 
 class RedisEngine:
@@ -54,7 +65,13 @@ class RedisEngine:
         self._since = time()
         self._server = Server(settings)
         self._silent = silent
-        self._epoch = ""
+        self._epoch, self._known = "", 0  # exchanges in it
+        self._process = secrets.token_hex(6)
+        self._host = socket.gethostname()
+        self._number = 0
+        self._kept = Kept()
+        self._keys: dict[tuple[str, str], str] = {}  # of pools, by holder
+        self._heard_at = now()
         self._book = rates.RateBook()
         self._beat = PeriodicTask("telling Redis that this node is here", HEARTBEAT, self.beat)
         self._asked_at = -HEARTBEAT
@@ -72,7 +89,8 @@ class RedisEngine:
         await self._beat.stop()
         if not self.away:
             try:
-                await self._server.forget(self._server.key("members"), self._member)
+                members, meta = self._server.key("members"), self._server.key("meta")
+                await self._server.forget(members, self._member, meta, f"of:{self._member}")
             except Away:
                 pass
         await self._server.close()
@@ -82,16 +100,28 @@ class RedisEngine:
         if self.away or self._now() - self._asked_at > HEARTBEAT / 2:
             await self._ask({})
 
-    async def exchange(self, reports: dict[str, Body]) -> dict[str, Body]:
-        """See Engine. Never raises Away: while the server is away, rates are settled here."""
+    async def exchange(self, reports: dict[str, Body], holder: str = "", among: int = 1) -> dict[str, Body]:
+        """See Engine. Never raises Away: while the server is away, rates and seats are settled here. holder:
+        which process of this node has the seats, of how many (among)."""
         if not self.away:
-            grants = await self._ask(reports)
+            grants = await self._ask(reports, holder)
             if grants is not None:
                 return grants
-        if rates.NAME not in reports:
-            return {}
-        grant = self._book.exchange(self._member, reports[rates.NAME], self._now())
-        return {rates.NAME: {**grant, "members": max(1, self.members)}}
+        grants = {}
+        members = max(1, self.members)
+        if rates.NAME in reports:
+            grant = self._book.exchange(self._member, reports[rates.NAME], self._now())
+            grants[rates.NAME] = {**grant, "members": members}
+        if seats.NAME in reports:
+            late = bool(self.members) and self._now() - self._heard_at > _LATE * self._settings.lease_time
+            pools = reports[seats.NAME]["pools"]
+            kept = self._kept.alone(holder, pools, self._scale / among, late=late)
+            grants[seats.NAME] = {"pools": kept, "members": members}
+        return grants
+
+    async def left(self, holder: str, pools: Mapping[str, seats.Report]) -> bool:
+        """A process of this node has ended: tell what it has left inside. Returns whether that was heard."""
+        return not self.away and await self._ask({seats.NAME: {"pools": pools}}, holder) is not None
 
     # --- what may be used once (auth.oauth.once.Once) ---
 
@@ -128,40 +158,66 @@ class RedisEngine:
         about = "Machines that share, as Redis last said."
         yield Gauge("gateway_shared_members", about, lambda: {(): self.members}, merge="max")
 
-    async def _ask(self, reports: dict[str, Body]) -> dict[str, Body] | None:
+    def _key_of(self, holder: str, key: str, report: seats.Report) -> str:
+        """Where a pool lies. What listens on this host only is not what listens there on another one."""
+        if report["seats"]:
+            here = any(map(_is_of_one_host, report["seats"]))
+            parts = ("seats", self._host, key) if here else ("seats", "", key)
+            self._keys[holder, key] = self._server.key(*parts)
+        return self._keys.setdefault((holder, key), self._server.key("seats", "", key))
+
+    @property
+    def _scale(self) -> float:
+        return 1.0 / self.members if self.members else self._share
+
+    async def _ask(self, reports: dict[str, Body], holder: str = "") -> dict[str, Body] | None:
         """The grants; None when the server is away."""
         server, settings = self._server, self._settings
         rated = {key: rates.asked_of(asked) for key, asked in reports.get(rates.NAME, {}).items()}
         counted = {key: quotas.counted_of(count) for key, count in reports.get(quotas.NAME, {}).items()}
         keys = [server.key("members"), server.key("meta")]
         keys += [server.key("rate", key) for key in rated] + [server.key("quota", key) for key in counted]
+        pools = self._kept.to_tell(holder, reports.get(seats.NAME, {}).get("pools", {}))
+        keys += [self._key_of(holder, key, report) for key, report in pools.items()]
+        self._number += 1
         arguments: list[Any] = [self._member, self._epoch, self._silent, settings.lease_time, len(rated)]
+        arguments += [len(counted), self._process, holder, self._number, self._known]
         for one in (*rated.values(), *counted.values()):
             arguments += one
-        self._asked_at = self._now()
+        arguments += [json.dumps(report) for report in pools.values()]
+        asked_at = self._asked_at = self._now()
         try:
             reply = await server.script(_SHA, _SCRIPT.decode(), keys, arguments)
         except Away as away:
+            self._kept.lost(holder, pools)
             self._gone(str(away))
             return None
         self.exchanges += 1
-        self._here(reply[0].decode(), int(reply[1]))
-        numbers = iter([float(number) for number in reply[2:]])
-        granted = {key: (next(numbers), next(numbers), next(numbers)) for key in rated}
-        totals = {key: int(next(numbers)) for key in counted}
+        self._heard_at = max(self._heard_at, asked_at)
+        self._here(reply[0].decode(), int(reply[1]), int(reply[2]))
+        rest = iter(reply[3:])
+        granted = {key: (float(next(rest)), float(next(rest)), float(next(rest))) for key in rated}
+        totals = {key: int(next(rest)) for key in counted}
         grant = {"members": self.members, "epoch": self._epoch, "keys": granted}
-        return {rates.NAME: grant, quotas.NAME: totals}
+        leased = {key: json.loads(next(rest)) for key in pools}
+        self._kept.granted(holder, leased)
+        for key, report in pools.items():
+            if not report["seats"]:
+                self._keys.pop((holder, key), None)
+        seated = {"pools": leased, "members": self.members}
+        return {rates.NAME: grant, quotas.NAME: totals, seats.NAME: seated}
 
-    def _here(self, epoch: str, members: int) -> None:
+    def _here(self, epoch: str, members: int, count: int) -> None:
         if self.away:
             L.info("%s is back after %.0f s: what was used meanwhile is told", *self._said())
             self.away, self._since = "", time()
         elif self._epoch and epoch != self._epoch:
             L.warning(
-                "%s has lost what it kept (it was flushed, or another one has taken its place): rates and"
-                " quotas go on from what each node knows",
+                "%s has lost what it kept (it was flushed, or another one has taken its place): rates, quotas"
+                " and seats go on from what each node knows",
                 self._settings.where,
             )
+        self._known = max(count, self._known) if epoch == self._epoch else count
         self._epoch, self.members = epoch, members
 
     def _gone(self, why: str) -> None:
@@ -170,10 +226,11 @@ class RedisEngine:
             self.away = why
             return
         self.away, self._since = why, time()
-        scale = 1.0 / self.members if self.members else self._share
+        scale = self._scale
         self._book = rates.RateBook(scale, settles_at=self._now() + rates.SETTLE, epoch=f"away {self._since}")
         L.warning(
-            "%s is away: %s. Each rate goes on with this node's part, %.3g of it, until it is back",
+            "%s is away: %s. Each rate goes on with this node's part, %.3g of it, until it is back;"
+            " seats with those leased last, or that part",
             *(self._settings.where, why, scale),
         )
 

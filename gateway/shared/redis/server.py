@@ -105,9 +105,10 @@ class Server:
         value = await self._ask(lambda: self._client.getdel(key))
         return bytes(value) if value is not None else None
 
-    async def forget(self, key: str, member: str) -> None:
-        """Remove a member of a sorted set. Raises Away."""
+    async def forget(self, key: str, member: str, fields: str, field: str) -> None:
+        """Remove a member of a sorted set, and a field of a hash. Raises Away."""
         await self._ask(lambda: self._client.zrem(key, member))
+        await self._ask(lambda: self._client.hdel(fields, field))
 
     async def close(self) -> None:
         """End all connections."""
