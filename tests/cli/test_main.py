@@ -149,9 +149,7 @@ def test_what_needs_no_config_asks_for_none(
 # --- pipes -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command", ["routes", "routes --json", "schema", "check", "token --tenant acme", "check --help"]
-)
+@pytest.mark.parametrize("command", ["routes", "schema", "check --help"])  # a table, lines, argparse's
 def test_a_closed_pipe_is_silent_and_its_exit_code_that_of_a_shell(conf: str, command: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -179,7 +177,7 @@ def test_ctrl_c_is_silent_and_its_exit_code_that_of_a_shell() -> None:
 
 
 def test_check_reads_standard_input_and_a_pipe_that_is_open(tmp_path: Path) -> None:
-    for name, good in (("-", True), ("/dev/fd/0", True), ("-", False)):
+    for name, good in (("/dev/fd/0", True), ("-", False)):
         ended = subprocess.run(
             [sys.executable, "-m", "gateway", "check", name],
             input=b"version: 1\n" if good else b"version: 7\n",

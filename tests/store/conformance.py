@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 import pytest
 
@@ -208,7 +210,51 @@ async def fill(store: DocumentStore) -> TenantStore:
     return tenant
 
 
+EQUAL: dict[str, set[str]] = {
+    "{}": set(MIXED),
+    '{"a":1}': {"one", "array"},
+    '{"a":1.0}': {"one", "array"},
+    '{"a":true}': {"true"},
+    '{"a":false}': {"false"},
+    '{"a":0}': {"zero"},
+    '{"a":"1"}': {"text"},
+    '{"a":""}': {"empty"},
+    '{"a":0.5}': {"half"},
+    '{"a":9007199254740993}': {"big"},
+    '{"a":9007199254740992}': set(),
+    '{"a":1e300}': {"bigger"},
+    '{"a":null}': {"missing", "null", "array"},
+    '{"a":{"$eq":null}}': {"missing", "null", "array"},
+    '{"a":{"b":1}}': {"object", "objects"},
+    '{"a":{"b":{"c":[1]}}}': {"deep"},
+    '{"a":[1,"x",null]}': {"array"},
+    '{"a":[1]}': {"arrays"},
+    '{"a":[]}': {"arrays"},
+    '{"a":{}}': set(),
+    '{"a.b":1}': {"object", "objects"},
+    '{"a.b.c":1}': {"deep"},
+    '{"a.b":null}': set(MIXED) - {"object", "deep", "array", "arrays"},
+    '{"id":"one"}': {"one"},
+    '{"id":{"$eq":"one"},"a":1}': {"one"},
+    '{"id":null}': set(),
+    '{"id":1}': set(),
+    '{"$and":[{"a":1},{"a":"x"}]}': {"array"},
+    '{"a":1,"b":null}': {"one", "array"},
+}
+
+
+async def check_answers(
+    tenant: TenantStore, collection: str, expected: Mapping[str, set[str]], gaps: Collection[str]
+) -> None:
+    """Each filter finds what is expected. gaps: the filters to which another answer is known to come."""
+    answers = {text: set(await ids(tenant, collection, text)) for text in expected}
+    others = {text: found for text, found in answers.items() if found != expected[text]}
+    assert others.keys() == expected.keys() & set(gaps), others
+
+
 class Lists:
+    GAPS: ClassVar[Mapping[str, str]] = {}
+
     async def test_a_list_of_an_unknown_collection_is_empty(self, store: DocumentStore) -> None:
         page = await store.tenant(ACME).list("nothing", Query())
         assert page.items == () and page.next is None
@@ -216,42 +262,8 @@ class Lists:
     async def test_without_a_sort_the_order_is_by_id(self, store: DocumentStore) -> None:
         assert await ids(await fill(store), "mixed") == sorted(MIXED)
 
-    @pytest.mark.parametrize(
-        ("text", "found"),
-        [
-            ("{}", set(MIXED)),
-            ('{"a":1}', {"one", "array"}),
-            ('{"a":1.0}', {"one", "array"}),
-            ('{"a":true}', {"true"}),
-            ('{"a":false}', {"false"}),
-            ('{"a":0}', {"zero"}),
-            ('{"a":"1"}', {"text"}),
-            ('{"a":""}', {"empty"}),
-            ('{"a":0.5}', {"half"}),
-            ('{"a":9007199254740993}', {"big"}),
-            ('{"a":9007199254740992}', set()),
-            ('{"a":1e300}', {"bigger"}),
-            ('{"a":null}', {"missing", "null", "array"}),
-            ('{"a":{"$eq":null}}', {"missing", "null", "array"}),
-            ('{"a":{"b":1}}', {"object", "objects"}),
-            ('{"a":{"b":{"c":[1]}}}', {"deep"}),
-            ('{"a":[1,"x",null]}', {"array"}),
-            ('{"a":[1]}', {"arrays"}),
-            ('{"a":[]}', {"arrays"}),
-            ('{"a":{}}', set()),
-            ('{"a.b":1}', {"object", "objects"}),
-            ('{"a.b.c":1}', {"deep"}),
-            ('{"a.b":null}', set(MIXED) - {"object", "deep", "array", "arrays"}),
-            ('{"id":"one"}', {"one"}),
-            ('{"id":{"$eq":"one"},"a":1}', {"one"}),
-            ('{"id":null}', set()),
-            ('{"id":1}', set()),
-            ('{"$and":[{"a":1},{"a":"x"}]}', {"array"}),
-            ('{"a":1,"b":null}', {"one", "array"}),
-        ],
-    )
-    async def test_equality(self, store: DocumentStore, text: str, found: set[str]) -> None:
-        assert set(await ids(await fill(store), "mixed", text)) == found
+    async def test_equality(self, store: DocumentStore) -> None:
+        await check_answers(await fill(store), "mixed", EQUAL, self.GAPS)
 
     async def test_the_order_is_total_over_all_types(self, store: DocumentStore) -> None:
         tenant = await fill(store)
@@ -263,23 +275,21 @@ class Lists:
         assert await ids(tenant, "mixed", sort="-a") == [name for rank in reversed(ranks) for name in rank]
 
     @pytest.mark.parametrize("sort", ["", "id", "-id", "a", "-a", "a,-id", "-a.b,a", "b,-a,id"])
-    @pytest.mark.parametrize("limit", [1, 3, len(MIXED) - 1, len(MIXED), 1000])
-    async def test_pages_together_are_the_list_once_each(
-        self, store: DocumentStore, sort: str, limit: int
-    ) -> None:
+    async def test_pages_together_are_the_list_once_each(self, store: DocumentStore, sort: str) -> None:
         tenant = await fill(store)
         keys = sorts.parse(sort) if sort else ()
         whole = await ids(tenant, "mixed", sort=sort)
-        seen: list[str] = []
-        cursor = None
-        while True:
-            page = await tenant.list("mixed", Query(sort=keys, limit=limit, cursor=cursor))
-            seen += [document.id for document in page.items]
-            assert len(page.items) <= limit
-            cursor = page.next
-            if cursor is None:
-                break
-        assert seen == whole and len(seen) == len(MIXED)
+        for limit in (1, 3, len(MIXED) - 1, len(MIXED), 1000):
+            seen: list[str] = []
+            cursor = None
+            while True:
+                page = await tenant.list("mixed", Query(sort=keys, limit=limit, cursor=cursor))
+                seen += [document.id for document in page.items]
+                assert len(page.items) <= limit
+                cursor = page.next
+                if cursor is None:
+                    break
+            assert seen == whole and len(seen) == len(MIXED), limit
 
     async def test_a_page_goes_on_where_it_ended_when_its_last_document_was_deleted(
         self, store: DocumentStore
