@@ -36,6 +36,7 @@ from gateway.edge.tls.sites import SiteUnusable, TlsSites
 from gateway.process.folders import socket_folder
 from gateway.setting_errors import named_by
 
+_MOST = 5  # names in a message
 _PROBLEMS = "[yellow]note:[/] the routing config has problems; see gateway check"
 
 
@@ -84,6 +85,7 @@ def _explain_arguments(explain: argparse.ArgumentParser) -> None:
     explain.add_argument("-H", "--header", action="append", default=[], help=help_)
     help_ = "what the client would send: the token or 'Bearer ...', @FILE with it, or - (standard input)"
     explain.add_argument("--token", metavar="TOKEN|@FILE|-", help=help_)
+    explain.add_argument("--certificate", metavar="FILE", help="the client's certificate, in PEM")
     explain.add_argument("--json", action="store_true", help="the same as JSON")
 
 
@@ -157,6 +159,8 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
     except ConfigRefused as refused:
         compiled, found = None, refused.problems
     unusable, notes = _tls_problems(config) if config is not None and config.tls else ([], [])
+    if config is not None and compiled is not None:
+        notes += _mtls_notes(compiled.table.routes, config)
     if arguments.json:
         shown = name if given == "-" else str(path)
         said = {"file": shown, "problems": [as_dict(p) for p in found], "tls": [*unusable, *notes]}
@@ -196,6 +200,19 @@ def _tls_problems(config: ProcessConfig) -> tuple[list[str], list[str]]:
     except SiteUnusable as unusable:
         return str(unusable).split("\n"), []
     return [], list(sites.warnings())
+
+
+def _mtls_notes(routes: Iterable[Route[Any, Any]], config: ProcessConfig) -> Iterable[str]:
+    """Where routes take clients' certificates that no public listener asks for."""
+    asks = {one.name for one in config.tls if one.verify}
+    named = [one.name for one in routes if one.callers is not None and "mtls" in one.callers.kinds]
+    if named and not any(one.tls in asks for one in config.listen):
+        shown = f"{', '.join(named[:_MOST])}{', ...' if named[_MOST:] else ''}"
+        yield (
+            f"auth: [mtls] of {shown}: no client can show"
+            f" a certificate; in {console.short(config.path)}, write verify = ca.pem in a section [tls:NAME],"
+            " and tls=NAME behind an address of [gateway] listen"
+        )
 
 
 def _tls_notes(backends: Mapping[str, Backend]) -> Iterable[str]:
@@ -298,8 +315,10 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     # Without a credential no key is needed.
     shown = any(name in headers for name in ("Authorization", "X-API-Key", "Sec-WebSocket-Protocol"))
 
+    certificate = explain.read_certificate(arguments.certificate) if arguments.certificate else None
+
     async def ask() -> tuple[Call, GatewayError | None, list[tuple[str, str]]]:
-        asked = compiled, asking.chain, arguments.method, arguments.path, headers, via
+        asked = compiled, asking.chain, arguments.method, arguments.path, headers, via, certificate
         async with asking.of(local if shown else None, compiled.issuers if shown else {}):
             call, refused = await run.run(*asked)
             return call, refused, await asking.revocations(call, refused, console.program())

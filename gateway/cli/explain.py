@@ -10,6 +10,8 @@ from pathlib import Path
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.admin.explain import certificate
+from gateway.admin.explain.certificate import Shown
 from gateway.runtime.files import read_text
 
 _MAX_FILE = 256 * 1024  # bytes of a file of headers
@@ -33,6 +35,14 @@ def read_token(given: str, option: str = "--token") -> str:
 
 def _content(given: str) -> str:
     return sys.stdin.read(_MAX_FILE) if given in ("-", "@-") else read_text(Path(given[1:]), _MAX_FILE)
+
+
+def read_certificate(file: str) -> Shown:
+    """The client's certificate in a file of PEM. Raises ValueError, FileUnusable."""
+    try:
+        return certificate.read(read_text(Path(file), _MAX_FILE))
+    except ValueError as error:
+        raise ValueError(f"--certificate: {file}: {error}") from None
 
 
 def parse_headers(lines: Iterable[str], token: str | None) -> CIMultiDictProxy[str]:

@@ -35,6 +35,61 @@ def test_what_keeps_it_from_starting_is_an_error(ca: Authority, capsys: pytest.C
     assert "a.key: no private key is in it" in said
 
 
+MTLS = """version: 1
+tenants: { acme: {} }
+certificates:
+  tills: { subjects: ["uri:spiffe://shop.example/till/*"], tenant: acme, scopes: [read] }
+  ops: { subjects: ["email:*@shop.example"], tenant: acme }
+routes:
+  - { name: shop, path: "/shop/{rest*}", target: documents, auth: [mtls],
+      scopes: { read: [read], write: [write], manage: [] } }
+  - { name: open, path: "/other/{rest*}", target: documents, scopes: { read: [], write: [], manage: [] } }
+"""
+
+
+def test_routes_that_take_certificates_which_no_listener_asks_for_are_noted(
+    ca: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca.pair("a")
+    (tmp_path / "routing.yaml").write_text(MTLS)
+    assert main.main(["check"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "note: auth: [mtls] of shop: no client can show a certificate; in gateway.conf, write" in said
+    (tmp_path / "gateway.conf").write_text(f"{CONF}verify = tls/ca.pem\n")
+    assert main.main(["check"]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_explain_says_whose_a_clients_certificate_is(
+    ca: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "routing.yaml").write_text(MTLS)
+    ca.pair("till", "uri:spiffe://shop.example/till/7")
+    ca.pair("both", "uri:spiffe://shop.example/till/8", "email:ann@shop.example")
+    ca.pair("stranger", "dns:x.example")
+    ca.pair("late", "uri:spiffe://shop.example/till/9", days=-1, begins=30)
+    by = "certificates.tills, by uri:spiffe://shop.example/till/7: tenant acme, scopes read"
+    none = "none of certificates: has one of its names among its subjects"
+    both = "tills and ops of certificates: both have a name of it, so it is nobody's"
+    late = by.replace("till/7", "till/9")
+    tries = [
+        ("till", "GET", "/shop/a", by, "passed on"),
+        ("till", "PUT", "/shop/a", by, "refused: 403 forbidden"),
+        ("till", "GET", "/other/a", "not looked for: the route has no auth: [mtls]", "refused: 401"),
+        ("stranger", "GET", "/shop/a", none, "refused: 401"),
+        ("both", "GET", "/shop/a", both, "refused: 401"),
+        ("late", "GET", "/shop/a", late, "refused: 401"),
+    ]
+    for file, method, path, entry, outcome in tries:
+        code = main.main(["explain", method, path, "--certificate", f"tls/{file}.pem", "--json"])
+        said = json.loads(capsys.readouterr().out)
+        assert (code, said["entry"]) == (int(outcome != "passed on"), entry)
+        assert said["outcome"].startswith(outcome)
+        assert f"cn:{file}; valid from " in said["certificate"]
+    assert main.main(["explain", "GET", "/shop/a", "--certificate", "tls/till.key"]) != 0
+    assert "--certificate: tls/till.key: there is no certificate" in capsys.readouterr().err
+
+
 def test_what_should_be_known_is_a_note(ca: Authority, capsys: pytest.CaptureFixture[str]) -> None:
     ca.pair("a", days=5)
     assert main.main(["check"]) == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
+from gateway.admin.explain.certificate import Shown
 from gateway.auth.chain import takes
 from gateway.auth.issuers import ByKeys, Issuers, Verifier
 from gateway.auth.store import State, read_once
@@ -23,6 +24,7 @@ from gateway.core.jwt.issuer import Issuer, TenantRule
 from gateway.core.jwt.keys import Key
 from gateway.core.jwt.verify import MAX_TIME, Token, check_audience, parse, tenant_of
 from gateway.core.model import CallerRule, Identity
+from gateway.core.policy.certificates import identify
 from gateway.core.revocations import Revocation, Revoked
 from gateway.runtime import threads
 from gateway.runtime.moments import moment
@@ -197,19 +199,27 @@ def _span(seconds: float) -> str:
 
 
 async def revocations(
-    call: Call, refused: GatewayError | None, issuers: Issuers, store: Path, program: str
+    call: Call,
+    refused: GatewayError | None,
+    issuers: Issuers,
+    store: Path,
+    program: str,
+    shown: Shown | None = None,
 ) -> list[tuple[str, str]]:
     """Which revocations refuse the credential, and how to lift them. store: the file, which may not be
-    there. program: what runs a command of ours, for the hints."""
+    there. program: what runs a command of ours, for the hints. shown: the client's certificate."""
     text = call.head.token
-    if not isinstance(refused, Unauthenticated) or not text or not store.exists():
+    if not isinstance(refused, Unauthenticated) or not (text or shown) or not store.exists():
         return []
     try:
         state = await threads.run(threads.AUTH, read_once, store)
     except SQLiteUnusable:
         return []  # the log says so
     try:
-        if api_keys.is_api_key(text):
+        if shown is not None and not text:
+            of = shown.names, shown.fingerprint, shown.begins, shown.ends
+            identity = identify(call.snapshot.certificates, *of)
+        elif api_keys.is_api_key(text):
             id_, digest = api_keys.split(text)
             key = state.keys[id_]
             identity = api_keys.identity(replace(key, revoked=0.0), digest, time())

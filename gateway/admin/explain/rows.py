@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gateway.admin.explain import credential
+from gateway.admin.explain import certificate, credential
 from gateway.admin.explain.run import RecordingRoute, Unread
 from gateway.auth.issuers import Issuers
 from gateway.call import Call
@@ -25,6 +25,8 @@ def explanation(
     """Names and values to print: route, target, scopes, issuer, key, tenant, limits, outcome. issuers: that
     were asked; without them nothing is said of the credential. revoked: what `Asking.revocations` says."""
     known = credential.rows(call, refused, issuers) if issuers is not None else ()
+    if isinstance(call, Unread) and call.certificate is not None:
+        known = *certificate.rows(call, call.certificate), *known
     rows = [*_route(call), *known, *revoked, *_identity(call)]
     if call.route is not None and refused is None:
         rows += _limits(call, call.route)
@@ -92,7 +94,8 @@ def _verb(action: str) -> str:
 def _identity(call: Call) -> Iterator[tuple[str, str]]:
     identity: Identity | None = call.identity
     if identity is not None:
-        yield "token", f"subject {identity.subject}, scopes {identity.scope_text or 'none'}"
+        by = "caller" if identity.kind == "mtls" else "token"
+        yield by, f"subject {identity.subject}, scopes {identity.scope_text or 'none'}"
         name = call.tenant.name if call.tenant is not None else ""
         tenant = identity.tenant.value
         yield "tenant", f"{tenant} ({name})" if name not in ("", tenant) else tenant

@@ -17,6 +17,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.admin.explain import credential
+from gateway.admin.explain.certificate import Showing, Shown
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
@@ -52,6 +53,7 @@ class Unread(Call):
     of its route's. read: whether it came to that."""
 
     read = False
+    certificate: Shown | None = None  # the client's
     chain: AuthenticationChain | None = None
 
     @property
@@ -129,7 +131,8 @@ class Asking:
         self, call: Call, refused: GatewayError | None, program: str = "gateway"
     ) -> list[tuple[str, str]]:
         """See credential.revocations. To be called while it asks."""
-        return await credential.revocations(call, refused, self.issuers, self._stored.store.path, program)
+        store, shown = self._stored.store.path, call.certificate if isinstance(call, Unread) else None
+        return await credential.revocations(call, refused, self.issuers, store, program, shown)
 
 
 async def run(
@@ -139,12 +142,14 @@ async def run(
     target: str,
     given: CIMultiDictProxy[str],
     via: Via | None = None,
+    certificate: Shown | None = None,
 ) -> tuple[Call, GatewayError | None]:
     """The call as far as it came, and the error that refused it. The request is serialised and read by the
     reader that serves, so that its framing and length are checked too.
 
     chain: what looks at the credential. target: of the request line, or a URL. via: the gateway's own;
-    None when it has none because it never ran. Raises ValueError for a preflight.
+    None when it has none because it never ran. certificate: that the client shows. Raises ValueError for a
+    preflight.
     """
     reader = RequestReader()
     reader.feed(_written(method, target, given))
@@ -158,7 +163,9 @@ async def run(
         begun = reader.begun() or Request(method, target, Head(), False)
         return Unread(begun.method, begun.target, begun.head, "127.0.0.1", snapshot), refused
     call = Unread(request.method, request.target, request.head, "127.0.0.1", snapshot)
-    call.chain = chain
+    call.chain, call.certificate = chain, certificate
+    if certificate is not None:
+        call.client = Showing(certificate)  # type: ignore[assignment]  # it asks for no more than that
     if is_preflight(call):
         method = call.head.asked
         raise ValueError(
@@ -170,6 +177,7 @@ async def run(
             if not life.begin(call):
                 await chain.authenticate(call)
                 life.begin(call)  # now it is known
+        call.client = None
         await _continue_at_target(call)
     except GatewayError as error:
         return call, error

@@ -8,7 +8,7 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.admin.body import Members, json_response
-from gateway.admin.explain import credential
+from gateway.admin.explain import certificate, credential
 from gateway.admin.explain.rows import explanation
 from gateway.admin.explain.run import run
 from gateway.auth.chain import AuthenticationChain
@@ -20,7 +20,7 @@ from gateway.config.live import LiveConfig
 from gateway.core.errors import BadRequest
 from gateway.core.http.hops import Via
 
-_MEMBERS = ("method", "path", "host", "token", "headers")
+_MEMBERS = ("method", "path", "host", "token", "headers", "certificate")
 
 
 class View(Protocol):
@@ -50,8 +50,9 @@ class _Explaining:
 
     async def page(self, request: web.Request) -> web.Response:
         """The members: method (GET), path (with a query, or a URL), host, token (of an issuer, or an API
-        key), headers (an object of texts). 200 with `passed`, `status` and `code` of a refusal, the `route`'s
-        name, and `steps`: what was found on the way, a name and a text each."""
+        key), headers (an object of texts), certificate (the client's, in PEM). 200 with `passed`, `status`
+        and `code` of a refusal, the `route`'s name, and `steps`: what was found on the way, a name and a text
+        each."""
         given, view = Members(request, _MEMBERS), self._view
         headers = CIMultiDict(given.texts("headers"))
         if given.text("host"):
@@ -62,10 +63,11 @@ class _Explaining:
         if not path:
             raise BadRequest("The member path is missing: the path of the request that is to be explained.")
         try:
-            asked = view.live.current, self._chain, method, path, CIMultiDictProxy(headers), view.via
+            shown = certificate.read(given.text("certificate")) if given.text("certificate") else None
+            asked = view.live.current, self._chain, method, path, CIMultiDictProxy(headers), view.via, shown
             call, refused = await run(*asked)
             store = view.stored.store.path
-            revoked = await credential.revocations(call, refused, view.issuers, store, "gateway")
+            revoked = await credential.revocations(call, refused, view.issuers, store, "gateway", shown)
         except ValueError as error:
             raise BadRequest(f"{error}.") from None
         finally:

@@ -92,16 +92,19 @@ def rehearse(
 
 class _Issuers(NamedTuple):
     """How the issuers of two configs differ. changed: whether they do. others: the names of those that are
-    there in both, and not alike."""
+    there in both, and not alike. certificates: whether the new one names clients' certificates that the
+    live one does not."""
 
     changed: bool
     others: frozenset[str]
+    certificates: bool
 
     @classmethod
     def of(cls, live: Snapshot[Any, Any], new: Snapshot[Any, Any]) -> _Issuers:
         others = frozenset(name for name, one in new.issuers.items() if live.issuers.get(name, one) != one)
         changed = (live.issuers, live.local_issuer) != (new.issuers, new.local_issuer)
-        return cls(changed, others)
+        names = [{(one.name, one.subjects) for one in config.certificates} for config in (live, new)]
+        return cls(changed, others, not names[1] <= names[0])
 
 
 # --- one request, one config ----------------------------------------------------------------------
@@ -202,7 +205,7 @@ def _authorized(
         return judged._replace(unknown="its credential was not verified when it came")
     if caller.kind == "jwt" and not _takes(snapshot, caller.issuer):
         raise Unauthenticated(f"There is no issuer {caller.issuer}.")
-    identity = _identity(caller)
+    identity = _identity(_by_certificate(snapshot, caller) if caller.kind == "mtls" else caller)
     named = [*request.outline.tenants, *([tenant] if tenant is not None else [])]
     found = access.resolve_tenant(identity, snapshot.tenants, named)
     rule = route.callers
@@ -213,6 +216,14 @@ def _authorized(
     if route.by_collection:
         _require_in_collection(route, request, identity)
     return judged._replace(limits=_limits(snapshot, route, found))
+
+
+def _by_certificate(snapshot: Snapshot[Any, Any], caller: Caller) -> Caller:
+    """The caller as the entry of `certificates` says, by which it was known. Raises Unauthenticated."""
+    entry = next((one for one in snapshot.certificates if one.name == caller.issuer), None)
+    if entry is None:
+        raise Unauthenticated(f"There is no entry {caller.issuer} of certificates.")
+    return caller._replace(tenant=entry.tenant.value, scopes=entry.scopes)
 
 
 @lru_cache(maxsize=1024)  # the same few call again and again
@@ -289,7 +300,10 @@ def _with_evidence(
         after = _refused(after, Forbidden)
     elif after.claims and after.claims != before.claims:
         after = after._replace(unknown="the claims of its token are not kept")
-    if caller is not None and caller.issuer in issuers.others and not after.status:
+    if caller is not None and caller.kind == "mtls" and issuers.certificates:
+        if after.code in ("", *_EVIDENCE):
+            after = after._replace(status=0, unknown="the names of its certificate are not kept")
+    elif caller is not None and caller.issuer in issuers.others and not after.status:
         after = after._replace(unknown=f"the issuer {caller.issuer} is another one")
     return before, after
 

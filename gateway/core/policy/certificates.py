@@ -68,7 +68,7 @@ def identify(
 ) -> Identity:
     """The identity of a certificate with these names. fingerprint: of the certificate, its id. begins, ends:
     when it is valid, in seconds since the epoch. Raises Unauthenticated unless exactly one rule names it."""
-    found = [(rule, name) for rule in rules for name in _covered(rule, names)]
+    found = [pair for rule in rules for pair in covering(rule, names)]
     if len({rule.name for rule, _ in found}) != 1:
         raise Unauthenticated(UNKNOWN)
     rule, name = found[0]
@@ -87,7 +87,7 @@ def identify(
     )
 
 
-def _covered(rule: CertificateRule, names: Iterable[Name]) -> list[Name]:
-    """Those of the names that the rule covers, in the order of its patterns."""
+def covering(rule: CertificateRule, names: Iterable[Name]) -> list[tuple[CertificateRule, Name]]:
+    """The rule with each of the names that it covers, in the order of its patterns."""
     names = tuple(names)
-    return [name for pattern in rule.subjects for name in names if pattern.covers(name)]
+    return [(rule, name) for pattern in rule.subjects for name in names if pattern.covers(name)]

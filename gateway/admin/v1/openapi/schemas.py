@@ -173,6 +173,7 @@ _OWN: dict[str, Any] = {
         path=_TEXT,
         host=_TEXT,
         token=_TEXT,
+        certificate=_TEXT,
         headers={"type": "object", "additionalProperties": _TEXT},
     ),
     "Ticket": _object("ticket", ticket=_TEXT),
