@@ -79,6 +79,7 @@ class Gateway:
         self.live, self.nodes, self.operators = control.live, control.nodes, control.operators
         self.config_parts, self.rehearsals = control.config_parts, control.rehearsals
         self.listener, self.life, self.tls = data.listener, data.life, data.tls
+        self.lost = data.lost
         self.lifetimes, self.memory = data.lifetimes, data.memory
         self.stored, self.issuers = data.callers.stored, data.callers.issuers
         self.credentials, self.authentication = data.callers.credentials, data.callers.authentication

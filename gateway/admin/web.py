@@ -38,6 +38,7 @@ from gateway.core.merge import views
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import redact_pieces
 from gateway.documents.request import head
+from gateway.edge.client.sockets import LostPaths
 from gateway.edge.tls.sites import TlsSites
 from gateway.process.supervisor import Supervisor
 from gateway.telemetry.metrics import CONTENT_TYPE
@@ -57,6 +58,7 @@ class View(Protocol):
     stored: StoredCredentials
     rehearsals: Rehearsals
     tls: TlsSites
+    lost: LostPaths
 
     @property
     def planes(self) -> DataPlanes: ...
@@ -153,6 +155,7 @@ class _Pages:
         source = f"its source ({live.source.kind}) is {'available' if live.source.available else 'away'}"
         lines.append(f"config: revision {live.current.revision}; {source}{refused}")
         lines += [f"tls: {note}" for note in self._view.tls.notes()]
+        lines += [f"listen: {note}" for note in self._view.lost.notes()]
         return "".join(f"{line}\n" for line in lines)
 
     async def metrics(self, request: web.Request) -> web.Response:

@@ -31,6 +31,7 @@ from gateway.edge.client.clients import Clients
 from gateway.edge.client.listener import Listener
 from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.slots import public_limits
+from gateway.edge.client.sockets import LostPaths
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.response.front_page import FrontPageTarget
 from gateway.edge.response.own import OwnTarget
@@ -72,6 +73,7 @@ class DataPlane:
     listener: Listener
     clients: Clients
     life: Life
+    lost: LostPaths
     ready = False
 
     def __init__(self, ground: Ground, channel: Channel | None = None, table: InUse | None = None) -> None:
@@ -123,6 +125,7 @@ class DataPlane:
         slots = public_limits(interpreter.raise_nofile_limit(), config.connections)
         self.clients = Clients(lambda peer: is_trusted(peer, live.current.trusted), config.client_connections)
         self.metrics.add(self.clients.refused)
+        self.lost = LostPaths(lambda: self.listener.lost())
         self.listener = Listener(self.life, slots, memory=self.memory, clients=self.clients, sites=self.tls)
 
     def _authorization_server(self) -> AuthorizationServer:
@@ -190,7 +193,7 @@ class DataPlane:
     async def open(self) -> None:
         """Take clients from now on; ready from then."""
         await self.listener.open()
-        watches = self.probes.watch(), self.admission.watch(), self.tls.watch()
+        watches = self.probes.watch(), self.admission.watch(), self.tls.watch(), self.lost.watch()
         for watch in (*self._watches_of_keys(), *watches):
             self._tasks.append(asyncio.create_task(watch))
         self.ready = True

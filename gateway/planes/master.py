@@ -19,7 +19,7 @@ from gateway.core.process import changes
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.compile import TargetOf
-from gateway.edge.client.sockets import HeldSockets
+from gateway.edge.client.sockets import HeldSockets, LostPaths
 from gateway.edge.tls.sites import TlsSites
 from gateway.limits.quotas import Quotas
 from gateway.planes import conf
@@ -88,6 +88,7 @@ class Master:
             self.metrics.add(instrument)
         self.tls = self._ground.tls((*config.listen, *config.admin))
         self.planes = WorkerPlanes(self._workers, self.metrics)
+        self.lost = LostPaths(lambda: [one.listen.path for one in self._addresses if one.is_lost])
         self.via, self.store_available = config.own_via(secret), True
         served = Served(_no_target, lambda: self.bound, self.planes.recent)
         follows = Following(self._applied, self._refused, self._spread)
@@ -149,7 +150,7 @@ class Master:
             self.control.watch()
             keys = PeriodicTask("loading the keys again", _KEYS_POLL, self._refresh_keys)
             watches = keys.run(), self.planes.watch(), self.tls.watch(), self.workers.watch()
-            self._tasks += map(asyncio.create_task, watches)
+            self._tasks += map(asyncio.create_task, (*watches, self.lost.watch()))
             self._started = True
         except BaseException:
             await self.drain()
@@ -229,6 +230,7 @@ class Master:
         more after that."""
         await self.issuers.refresh(due=True)
         await self.tls.reload()
+        self.lost.look()
         await self.control.reload()
         self._roll_again = True
         if self._rolling is None or self._rolling.done():
@@ -270,10 +272,10 @@ class Master:
         bound = {str(a.listen): a for a in sockets.bind(new, f"[gateway] listen in {config.path}")}
         wanted = [before.get(str(listen)) or bound[str(listen)] for listen in config.listen]
         spoke = [(address, address.listen) for address in wanted]
-        for address, listen in zip(wanted, config.listen, strict=True):
-            address.speaks(listen)
         began = monotonic()
         try:
+            for address, listen in zip(wanted, config.listen, strict=True):
+                address.speaks(listen)
             generation = await workers.new_generation()
             await workers.roll(generation, number, wanted, _patience(config))
             self._addresses = wanted

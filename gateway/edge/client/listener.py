@@ -19,7 +19,7 @@ from gateway.edge.client.connection import IDLE_GRACE, KEEP_ALIVE, ClientConnect
 from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.redirect import Redirect
 from gateway.edge.client.slots import UNLIMITED, ConnectionLimits, ConnectionSlots, OpenDescriptors
-from gateway.edge.client.sockets import BoundSocket, HeldSockets, bind_all, close, listen, withdraw
+from gateway.edge.client.sockets import BoundSocket, HeldSockets, bind_all, close, is_lost, listen, withdraw
 from gateway.edge.reading import CLIENTS_TURN, ReadTurns
 from gateway.edge.tls.sites import NO_SITES, TlsSites
 from gateway.runtime.periodic import PeriodicTask
@@ -99,6 +99,10 @@ class Listener:
         self._key = key
         self._sockets = sockets
         self.bound = [one.bound for one in sockets]
+
+    def lost(self) -> list[str]:
+        """The paths of the unix sockets that clients do not reach any more."""
+        return [one.listen.path for one in self._sockets if is_lost(one)] if self._acceptors else []
 
     def _makes(self, one: Listen, turns: Turns, reads: ReadTurns) -> MakeProtocol:
         """Makes the protocol of each connection to a listener."""

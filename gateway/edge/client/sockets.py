@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ from gateway.core.process import listeners
 from gateway.core.process.listeners import Listen
 from gateway.runtime import durable
 from gateway.runtime.os_errors import explain, port_holder
+from gateway.runtime.periodic import PeriodicTask
+
+L = logging.getLogger(__name__)
+_LOOK = 5.0  # seconds between two looks at the files of unix sockets
 
 
 class ListenError(OSError):
@@ -120,10 +125,58 @@ def withdraw(bound: BoundSocket) -> None:
     """Remove the file that this process made for it: no client comes any more."""
     path = Path(bound.listen.path)
     for name in (path, _name_before(path)) if bound.made is not None else ():
-        with contextlib.suppress(OSError):
-            found = name.lstat()
-            if (found.st_dev, found.st_ino) == bound.made:
+        if _is_there(bound, name):
+            with contextlib.suppress(OSError):
                 name.unlink()
+
+
+def is_lost(bound: BoundSocket) -> bool:
+    """Whether another file, or none, is where this process made one: no client comes any more."""
+    path = Path(bound.listen.path)
+    return bound.made is not None and not any(_is_there(bound, name) for name in (path, _name_before(path)))
+
+
+def set_mode(bound: BoundSocket, mode: int) -> None:
+    """Who may connect to a unix socket from now on. Raises ListenError."""
+    path = Path(bound.listen.path)
+    if bound.made is not None and _is_there(bound, path):
+        try:
+            path.chmod(mode)
+        except OSError as error:
+            raise ListenError(f"the mode of {bound.listen} cannot be changed: {error.strerror}") from None
+
+
+def _is_there(bound: BoundSocket, name: Path) -> bool:
+    with contextlib.suppress(OSError):
+        found = name.lstat()
+        return (found.st_dev, found.st_ino) == bound.made
+    return False
+
+
+class LostPaths:
+    """The unix sockets whose path another process has taken, said once each. lost: gives those paths."""
+
+    def __init__(self, lost: Callable[[], Iterable[str]]) -> None:
+        self._lost = lost
+        self._said: set[str] = set()
+
+    async def watch(self) -> None:
+        """Look after them, until cancelled."""
+        await PeriodicTask("looking after the unix sockets", _LOOK, self.look).run()
+
+    def look(self) -> None:
+        """Look now."""
+        lost = set(self._lost())
+        for path in sorted(lost - self._said):
+            L.error(
+                "listen = unix:%s: its file is gone or another process's, and no client comes there any more;"
+                " find out who has replaced it, and restart the gateway", path,
+            )  # fmt: skip
+        self._said = lost
+
+    def notes(self) -> list[str]:
+        """What is wrong, without folders: anybody may see it."""
+        return [f"unix:.../{Path(path).name} is gone or another process's" for path in self._lost()]
 
 
 def _resolved(one: Listen) -> tuple[Any, ...]:

@@ -19,8 +19,10 @@ from gateway.edge.client.sockets import (
     ListenError,
     bind_all,
     close,
+    is_lost,
     listen,
     problem,
+    set_mode,
 )
 
 
@@ -50,7 +52,10 @@ class Address:
         return self._first.bound
 
     def speaks(self, listen: Listen) -> None:
-        """Another listener is there for workers that start from now on: the same address, other options."""
+        """Another listener is there for workers that start from now on: the same address, other options.
+        Raises ListenError."""
+        if listen.mode != self.listen.mode:
+            set_mode(self._first, listen.mode)
         self.listen = listen
 
     def of(self, worker: int) -> socket.socket:
@@ -79,6 +84,11 @@ class Address:
         """The worker is there again, and accepts on its socket as before."""
         if not self.is_one and worker < len(self.sockets):
             self.sockets[worker].listen(self._backlog)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file of a unix socket is not the one that was made for it."""
+        return is_lost(self._first)
 
     def _another(self) -> socket.socket:
         first = self.sockets[0]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from gateway.core.process.listeners import Listen
-from gateway.edge.client.sockets import ListenError
+from gateway.edge.client.sockets import ListenError, LostPaths
 from gateway.process.workers import sockets
 
 
@@ -98,3 +100,40 @@ def test_a_place_that_was_away_twice_serves_its_clients_once_the_next_worker_lis
                 assert accepted.recv(1) == b"x"
     finally:
         address.close()
+
+
+def test_a_reload_changes_the_mode_of_a_unix_socket_of_ours() -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(f"{folder}/g")
+        (address,) = sockets.bind([Listen(path=str(path), mode=0o600)], "")
+        address.of(0)
+        address.speaks(replace(address.listen, mode=0o660))
+        assert path.stat().st_mode & 0o777 == 0o660
+        path.unlink()
+        path.write_text("of somebody else")
+        path.chmod(0o644)
+        address.speaks(replace(address.listen, mode=0o600))
+        assert path.stat().st_mode & 0o777 == 0o644
+        address.close()
+
+
+def test_a_unix_socket_whose_path_somebody_took_is_said_once_and_shown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(f"{folder}/g")
+        (address,) = sockets.bind([Listen(path=str(path))], "")
+        lost = LostPaths(lambda: [address.listen.path] if address.is_lost else [])
+        lost.look()
+        address.of(0)
+        lost.look()
+        assert caplog.records == [] and lost.notes() == []
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as other, caplog.at_level(logging.ERROR):
+            other.bind(str(path))
+            lost.look()
+            lost.look()
+        assert len(caplog.records) == 1 and str(path) in caplog.text
+        assert lost.notes() == ["unix:.../g is gone or another process's"]
+        address.close()
+        assert path.exists()
