@@ -281,7 +281,7 @@ async def _endless(request: web.Request) -> web.StreamResponse:
 
 
 async def _bomb(request: web.Request) -> web.StreamResponse:
-    response = web.Response(body=b" " * (64 * 1024 * 1024))
+    response = web.Response(body=b" " * (8 * 1024 * 1024))
     response.enable_compression(web.ContentCoding.gzip)
     return response
 
