@@ -187,6 +187,8 @@ class LeasedQueue(BackendQueue):
 
     def _seat(self, address: Address, flow: Flow[Waiter], now: float) -> Seat:
         seat = super()._seat(address, flow, now)
+        if not self._most:
+            return seat
         holding, text = self.lease.holding, address.text
         busy = self._count(text)
         if busy >= holding.lease.get(text, 0) and holding.held < self._most and not holding.scarce:
@@ -248,6 +250,8 @@ class LeasedQueue(BackendQueue):
     ) -> None:
         """See BackendQueue."""
         super().give_back(flow, address, key, charged, since, used=used)
+        if flow is not None and not self._most:
+            return
         self._count(address.text)
         if flow is None:
             self._count_streams(address.text)
@@ -276,6 +280,8 @@ class LeasedQueue(BackendQueue):
 
     def lasts(self, seat: Seat, seconds: float) -> None:
         """The request that has this seat is over in so many seconds."""
+        if not self._most and not seat.stream:
+            return
         lease = self.leased_streams.lease if seat.stream else self.lease
         lease.last(seat.address.text, self._now() + seconds)
 
