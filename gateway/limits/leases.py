@@ -16,6 +16,8 @@ from gateway.core.shared.rates import NAME, Asked, Granted, granted_of, slice_of
 TICK = 0.1  # seconds between two looks at what is in use
 IDLE = 1.0  # seconds after which what is not used goes back
 _AHEAD = 1.25  # of what was used in a tick is leased for the next one
+_FAR = 1.0  # seconds of what is used that are leased where that is little: it is asked for less often,
+_LITTLE = 32  # which is at most this part of the burst
 _PACE = 0.05  # seconds at least until a rate that is used up is asked for again
 _MOST = 512  # keys in one report
 
@@ -95,7 +97,10 @@ class Lease:
             back, self._leased, self.left, self._start = self._leased, 0, 0, 0
             self.idle = not credit
         elif now >= self._ask_at:
-            want = self.waiting + max(0, self._target - self._leased)
+            if self.waiting or self._leased <= self._target // 2:
+                want = self.waiting + max(0, self._target - self._leased)
+            else:
+                self.low = self._target // 2  # there is enough until then
         self._sent, self._wanted, self.waiting = credit, want, 0
         owed = max(0.0, self._arrival - now) if epoch != self._epoch else 0.0
         if not (credit or back or want or owed):
@@ -109,7 +114,9 @@ class Lease:
         most = int(slice_of(self.rate.per_second))
         passed = now - self._window_at
         if passed >= TICK:
-            self._target = min(most, max(1, math.ceil(_AHEAD * self._window * TICK / passed)))
+            each = self._window / passed
+            little = min(int(_FAR * each), self.rate.burst // _LITTLE)
+            self._target = min(most, max(1, math.ceil(_AHEAD * each * TICK), little))
             self._window, self._window_at = 0, now
         if self.waiting:
             self._target = min(most, max(self.waiting, 2 * self._target))

@@ -116,8 +116,10 @@ class Exchange:
 
     async def _run(self) -> None:
         while True:
-            await _at_most(self._wanted, _least([part.due(self._now()) for part in self._parts]))
-            await _at_most(self._hurried, PACE)
+            due = _least([part.due(self._now()) for part in self._parts])
+            await _at_most(self._wanted, due)
+            if due is None or due < PACE or self._wanted.is_set():
+                await _at_most(self._hurried, PACE)
             with self._boundary:
                 await self.once()
 

@@ -194,6 +194,17 @@ def test_a_busy_rate_needs_a_few_exchanges_a_second() -> None:
     assert fleet.exchanges - before <= 2 * 2 * 25
 
 
+def test_a_rate_far_above_what_is_used_is_asked_for_seldom_and_its_burst_is_left_to_all() -> None:
+    fleet, rate = Fleet(2), Rate(100_000, 100_000)
+    fleet.run(1.0, rate, [400, 400])
+    before = fleet.exchanges
+    fleet.run(2.0, rate, [400, 400])
+    assert fleet.exchanges - before <= 2 * 2 * 4
+    small = Rate(1000, 64)
+    fleet.run(2.0, small, [20, 0])
+    assert [fleet.members[1].take(small) for _ in range(60)] == [True] * 60
+
+
 def test_what_is_used_up_is_refused_without_asking_again() -> None:
     fleet, rate = Fleet(1), Rate(0.1, 1)
     member = fleet.members[0]
