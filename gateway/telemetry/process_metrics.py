@@ -13,6 +13,7 @@ import resource
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,23 +84,24 @@ class ProcessNumbers:
         return self._known
 
     def instruments(self) -> Iterator[Instrument]:
-        """For Metrics.add_source."""
-        for name, number in self.read().items():
-            kind, help_text, merge = _PROCESS[name]
-            full, read = f"{GAUGE}_{name}", _constant(number)
-            yield (
-                Total(full, help_text, read)
-                if kind == "counter"
-                else Gauge(full, help_text, read, merge=merge)
-            )
+        """For Metrics.add_source. The files of the system are read with the first gauge: who only asks what
+        has grown, each second, needs none."""
+        numbers = cache(self.read)
+        for name, (kind, help_text, merge) in _PROCESS.items():
+            full = f"{GAUGE}_{name}"
+            if kind == "counter":
+                yield Total(full, help_text, lambda: {(): _cpu_seconds()})
+            else:
+                yield Gauge(full, help_text, partial(_known, numbers, name), merge=merge)
 
     def close(self) -> None:
         """Stop measuring the event loop."""
         self._lag.close()
 
 
-def _constant(number: float) -> Callable[[], dict[tuple[str, ...], float]]:
-    return lambda: {(): number}
+def _known(numbers: Callable[[], dict[str, float]], name: str) -> dict[tuple[str, ...], float]:
+    found = numbers()
+    return {(): found[name]} if name in found else {}
 
 
 class ProcessMetrics:
@@ -127,9 +129,13 @@ class ProcessMetrics:
         self._numbers.close()
 
 
-def _read_process() -> Iterator[tuple[str, float]]:
+def _cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    yield "cpu_seconds", usage.ru_utime + usage.ru_stime
+    return usage.ru_utime + usage.ru_stime
+
+
+def _read_process() -> Iterator[tuple[str, float]]:
+    yield "cpu_seconds", _cpu_seconds()
     yield "max_fds", resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     own = Path("/proc/self")
     if not own.exists():  # not Linux

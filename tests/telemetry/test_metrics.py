@@ -8,8 +8,10 @@ import time
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from gateway.core.merge.metrics import Reporter
 from gateway.core.openmetrics import Counter, Gauge
 from gateway.telemetry.metrics import CONTENT_TYPE, LATENCY_BOUNDS, ROUTE_LIMIT, TENANT_LIMIT, Metrics
+from gateway.telemetry.process_metrics import ProcessNumbers
 
 
 def samples(text, name):
@@ -273,6 +275,17 @@ def test_the_process_s_numbers_are_kept_by_asab_and_scraped_from_it(scrapes):
     assert value(after, "process_cpu_seconds_total") > value(before, "process_cpu_seconds_total") > 0
     assert value(before, "process_event_loop_lag_seconds") == 0
     assert value(after, "process_event_loop_lag_seconds") > 0.1
+
+
+async def test_what_the_process_counts_is_told_without_a_file_of_the_system():
+    class NoFiles(ProcessNumbers):
+        def read(self):
+            raise AssertionError("files are read")
+
+    numbers = NoFiles()
+    grown = "".join(Reporter(numbers.instruments).changed())
+    numbers.close()
+    assert "process_cpu_seconds" in grown
 
 
 def test_other_gauges_of_asab_are_scraped_by_value_name(scrapes):

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -196,7 +197,9 @@ class Nodes:
         }
 
 
+@cache
 def _version() -> str:
+    """Of the code that runs. Read once: it takes milliseconds."""
     try:
         return metadata.version("gateway")
     except metadata.PackageNotFoundError:
