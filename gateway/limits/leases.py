@@ -27,7 +27,7 @@ class Lease:
 
     __slots__ = (
         *("key", "rate", "left", "low", "waiting", "idle"),
-        *("_start", "_leased", "_debt", "_sent", "_wanted", "_target", "_may_owe", "_epoch"),
+        *("_start", "_leased", "_debt", "_sent", "_wanted", "_target", "_may_owe", "_epoch", "_told_in"),
         *("_window", "_window_at", "_used_at", "_arrival", "_free_at", "_ask_at"),
     )
 
@@ -40,7 +40,7 @@ class Lease:
         self._start = 0  # `left` at the last report or grant
         self._leased = 0  # of it; the rest is credit
         self._debt = 0  # taken on credit, and not told
-        self._epoch = ""  # of the book, as it spoke last
+        self._epoch = self._told_in = ""  # of the book that knows what is owed, and of the last report
         self._sent = self._wanted = 0  # debt, and tokens asked for, of the report that is under way
         self._target = 1  # tokens to hold
         self._may_owe = True  # nothing was taken on credit since the last word of the book
@@ -102,6 +102,7 @@ class Lease:
             else:
                 self.low = self._target // 2  # there is enough until then
         self._sent, self._wanted, self.waiting = credit, want, 0
+        self._told_in = epoch
         owed = max(0.0, self._arrival - now) if epoch != self._epoch else 0.0
         if not (credit or back or want or owed):
             return None
@@ -123,11 +124,15 @@ class Lease:
 
     def granted(self, granted: Granted, now: float, epoch: str) -> None:
         """The book's word on the last report."""
-        self._epoch = epoch
+        arrival = now + granted.owed
+        if self._told_in != epoch:  # another book has answered: the next report tells it
+            arrival = max(arrival, self._arrival)
+        else:
+            self._epoch = epoch
         has = self._leased + granted.tokens - (self._start - self.left)
         self._debt += max(0, -has)
         self.left = self._start = self._leased = max(0, has)
-        self._arrival, self._free_at = now + granted.owed, now + granted.wait
+        self._arrival, self._free_at = arrival, now + granted.wait
         self._may_owe = True
         if granted.tokens < self._wanted:
             self._ask_at, self.low = now + max(granted.wait, _PACE), -1

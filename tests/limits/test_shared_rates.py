@@ -272,6 +272,18 @@ def test_what_was_taken_on_credit_is_told_when_the_book_is_back() -> None:
     assert [member.take(rate) for _ in range(6)].count(True) == 4
 
 
+def test_a_book_that_comes_back_hears_what_was_used_meanwhile_before_it_gives_a_burst() -> None:
+    """As Redis after a partition: its bucket has filled, while members went on with another book."""
+    fleet, rate = Fleet(2), Rate(50, 500)
+    fleet.run(20.0, rate, [160, 160])
+    assert over(fleet, rate, 20.0) < 5
+    for member in fleet.members:
+        member.taken = 0
+    fleet.books._books["rates"] = RateBook(epoch="back")
+    fleet.run(5.0, rate, [160, 160])
+    assert fleet.taken <= 5 * rate.per_second + 3 * slice_of(rate.per_second)
+
+
 def test_the_fields_say_what_the_book_says() -> None:
     fleet, rate = Fleet(2, fields="draft"), Rate(1, 10)
     for _ in range(2):
