@@ -2,8 +2,8 @@
 killed.
 
 A seat of a worker that is gone is free at once, unless a request was inside. Then it is free when the
-backend is done with that for sure: at the request's deadline; a thread behind a unix socket of this host has
-its connection open while it works, so there it is known sooner.
+backend is done with that: at the request's deadline, or when a thread of another host has had time to begin
+its response; a thread of this host has its connection open while it works, so there it is known sooner.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from gateway.core.model import Address, Backend
+from gateway.core.process.listeners import is_loopback
 from gateway.core.shared.ports import Body
 from gateway.core.shared.seats import Report, SeatBook
 from gateway.runtime.processes.in_use import InUse
-from gateway.runtime.processes.socket_peers import abandoned
+from gateway.runtime.processes.socket_peers import abandoned, abandoned_tcp
 
 L = logging.getLogger(__name__)
 TICK = 0.05  # seconds between two looks at what those that are gone have left behind
 # A stream has no deadline: its backend notices that nobody reads, at the latest when it writes something.
 _STREAM = 300.0  # seconds
+# A thread on another host whose client is gone: it begins its response within `first_byte`, whose default
+# this is, and then learns that nobody reads it. To wait for `total` would close the backend for minutes.
+_UNSEEN = 30.0
+# By TCP a thread whose response was on its way may work on unseen (see socket_peers), for a moment.
+_RESET = 2.0
 
 
 class HostSeats:
@@ -44,6 +50,7 @@ class HostSeats:
         self._rows: dict[str, dict[str, dict[str, int]]] = {}  # by member, key and address
         self._called: dict[tuple[str, str], int] = {}  # parts, by member and key
         self._ending: list[InUse] = []  # of those that are gone, maybe with open connections still
+        self._seen_at: dict[str, float] = {}  # by address of TCP, when its connections count
         self._blind = False
 
     def join(self, member: str) -> InUse:
@@ -86,6 +93,7 @@ class HostSeats:
     def gone(self, member: str, now: float) -> None:
         """See Book."""
         self.book.gone(member, now)
+        self._say_what_stays(now)
         table = self._tables.pop(member, None)
         if table is not None:
             self._ending.append(table)
@@ -109,24 +117,42 @@ class HostSeats:
             self._tell(keys)
         return bool(keys or self._ending)
 
+    def _say_what_stays(self, now: float) -> None:
+        for key, kept in self.reserved().items():
+            kind, _, name = key.partition(":")
+            for address in self._addresses(name):
+                self._seen_at[address.text] = now + _RESET
+            L.warning(
+                "%d of the %s of backend %s stay taken for requests of killed workers, until it is done",
+                *(kept, "streams" if kind == "streams" else "seats", name),
+            )
+
+    def reserved(self) -> dict[str, int]:
+        """Seats that stay taken for what those that are gone have left inside, by key."""
+        pools = self.book.pools.items()
+        return {key: sum(one.count for one in pool.orphans) for key, pool in pools if pool.orphans}
+
+    def _addresses(self, name: str) -> tuple[Address, ...]:
+        backend = self._backends().get(name)
+        return backend.addresses if backend is not None else ()
+
     def _look(self, keys: Iterable[str]) -> None:
-        paths = {}
-        for key in keys:
-            for address in self._told_by_sockets(key):
-                paths[key, address.text] = address.path
-        if not paths:
+        told = {(key, a.text): a for key in keys for a in self._told_by_sockets(key)}
+        if not told:
             return
         try:
-            found = abandoned(set(paths.values()))
+            paths = abandoned({a.path for a in told.values() if a.path})
+            ports = abandoned_tcp({a.port for a in told.values() if not a.path})
         except OSError as error:
             if not self._blind:
                 L.warning("what killed workers left inside backends is free at its deadline only: %s", error)
             self._blind = True
             return
-        for (key, text), path in paths.items():
+        for (key, text), address in told.items():
             pool = self.book.pools.get(key)
-            if pool is not None and path in found:
-                pool.keep(text, found[path])
+            left = paths.get(address.path) if address.path else ports.get(address.port)
+            if pool is not None and left is not None:
+                pool.keep(text, left)
 
     def _told_by_sockets(self, key: str) -> list[Address]:
         """The addresses of a pool where an open connection says that a request is inside."""
@@ -134,7 +160,8 @@ class HostSeats:
         backend = self._backends().get(name)
         if backend is None or not (kind == "streams" or backend.threaded):
             return []
-        return [address for address in backend.addresses if address.path]
+        now, seen_at = self._now(), self._seen_at
+        return [a for a in backend.addresses if a.path or (_is_here(a) and now >= seen_at.get(a.text, 0.0))]
 
     def _busy(self, member: str) -> dict[str, dict[str, tuple[int, float]]]:
         """What a member has in use, by key and address, and until when at most."""
@@ -147,10 +174,13 @@ class HostSeats:
             if kind == "tenant":  # its calls ended with the process
                 continue
             streams = rows.get(f"streams:{name}", {})
+            here = {a.text for a in self._addresses(name) if a.path or _is_here(a)}
             for address, row in by_address.items():
                 until = table.until[row]
                 if kind == "streams" or (address in streams and table.counts[streams[address]]):
                     until = max(until, self._now() + _STREAM)
+                elif address not in here:
+                    until = min(until, self._now() + _UNSEEN)
                 found.setdefault(key, {})[address] = (table.counts[row], until)
         return found
 
@@ -161,3 +191,8 @@ class HostSeats:
             if new and member != but:
                 self._called.update({(member, key): part for key, part in new.items()})
                 self._call(member, new)
+
+
+def _is_here(address: Address) -> bool:
+    """Whether the server of a TCP address is on this host."""
+    return bool(address.port) and is_loopback(address.host)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from gateway.core.model import Backend
-from gateway.core.openmetrics import Instrument
+from gateway.core.openmetrics import Gauge, Instrument
 from gateway.core.shared import quotas, rates, seats
 from gateway.core.shared.once import Full, OnceBook
 from gateway.core.shared.ports import Away, Body, Book
@@ -162,6 +162,9 @@ class Services:
     def instruments(self) -> Iterator[Instrument]:
         """What the metrics show of them."""
         yield from self.health.instruments()
+        about = "Seats that stay taken for requests of workers that are gone, until the backend is done."
+        kept = self._seats.reserved
+        yield Gauge("gateway_seats_reserved", about, lambda: {(k,): n for k, n in kept().items()}, ("pool",))
         if self.redis is not None:
             yield from self.redis.instruments()
 
