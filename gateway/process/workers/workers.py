@@ -34,12 +34,13 @@ Handlers = Callable[["Worker"], Mapping[str, Handler]]
 
 class Worker:
     """One worker process. number: its place among them, from 0. id: of no other one of this master. pid: 0
-    until it is known. addresses: that it listens on. ready: it serves. leaving: it was told to end."""
+    until it is known. addresses: that it listens on. ready: it serves. leaving: it was told to end. paused:
+    no new clients come to it."""
 
     def __init__(self, number: int, id_: str, generation: Generation, addresses: tuple[Address, ...]) -> None:
         self.number, self.id, self.generation, self.addresses = number, id_, generation, addresses
         self.pid = 0
-        self.ready = self.leaving = False
+        self.ready = self.leaving = self.paused = False
         self._silent_since: float | None = None
         self.channel: Channel | None = None
         self.why = ""
@@ -252,20 +253,20 @@ class Workers:
 
     async def _is_alive(self, worker: Worker) -> None:
         assert worker.channel is not None
-        asked, known = self._now(), worker.silent
+        asked = self._now()
         try:
-            await worker.channel.ask("alive", wait=_LOOK if known else _QUIET)
+            await worker.channel.ask("alive", wait=_LOOK if worker.silent else _QUIET)
         except NoAnswer:
             seconds = worker.is_not_heard(asked, self._now())
             if seconds >= (_LEAVING if worker.leaving else _SILENT):
                 L.error("%s has not answered for %.0f s, and is killed", worker, seconds)
                 worker.kill()
-            elif not known and self._pause(worker):
+            elif not worker.paused and self._pause(worker):
                 L.warning("%s does not answer; new clients go to the others meanwhile", worker)
         except ChannelError:
             pass  # it has gone, or is of another version
         else:
-            if worker.is_heard() and not worker.leaving:
+            if worker.is_heard() and worker.paused and not worker.leaving:
                 self._resume(worker)
 
     def _pause(self, silent: Worker) -> bool:
@@ -274,12 +275,14 @@ class Workers:
             return False
         for address in silent.addresses:
             address.pause(silent.number)
+        silent.paused = True
         return True
 
     def _resume(self, heard: Worker) -> None:
         L.info("%s answers again", heard)
         for address in heard.addresses:
             address.resume(heard.number)
+        heard.paused = False
 
     def kill(self) -> None:
         """End all of them at once."""
