@@ -64,7 +64,7 @@ class Answer:
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("127.0.0.1", timeout=30)
+        super().__init__("127.0.0.1", timeout=120)
         self.path = path
 
     def connect(self) -> None:
@@ -112,7 +112,7 @@ class Server:
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.port:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         return UnixConnection(self.socket_path)
 
     @property

@@ -263,7 +263,7 @@ def staff(catalog, data):
     environment = {**os.environ, "DATA": str(data), "DJANGO_SUPERUSER_PASSWORD": "correct horse battery"}
     create = ["createsuperuser", "--noinput", "--username", "root", "--email", "root@example.org"]
     command = [sys.executable, "-m", "backends.catalog", *create]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
     with running(*SERVE_ADMIN, data=data) as server:
         yield Staff(server)
 
@@ -321,12 +321,12 @@ for ask in (products.all, products.count, products.first, lambda: products.filte
     raise SystemExit(f"{ask} was answered")
 """
     environment = {**os.environ, "DATA": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, timeout=120)
 
 
 def test_models_and_migrations_agree(tmp_path):
     command = [sys.executable, "-m", "backends.catalog", "makemigrations", "--check", "--dry-run"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "DATA": str(tmp_path)}, check=True, timeout=30)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "DATA": str(tmp_path)}, check=True, timeout=120)
 
 
 def test_data_survives_a_restart_and_sigterm_is_quick(tmp_path):
