@@ -39,7 +39,7 @@ from gateway.planes.shown import Shown
 from gateway.planes.steps import ENDING, Step, end
 from gateway.process import interpreter, signals
 from gateway.process.folders import socket_folder
-from gateway.process.workers.fork_server import ForkServer, Order
+from gateway.process.workers.fork_server import REPLACE, ForkServer, Order
 from gateway.runtime.channel import AskFailed, Channel, ChannelError
 from gateway.runtime.processes.in_use import InUse
 from gateway.telemetry.process_metrics import ProcessNumbers
@@ -82,7 +82,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._log = ChannelLog(self._loop)
         self._leaving = asyncio.Event()
-        self._kept: Collection[int] | None = None
+        # Unless the master says otherwise, it has the sockets, and another worker takes what comes there.
+        self._kept: Collection[int] | None = range(len(sockets))
         self._signals = 0
         data = Path(config.data)
         secret = ensure_secret(data / CURSOR_KEY)
@@ -91,7 +92,7 @@ class Worker:
     async def run(self) -> int:
         """Serve until the master says so, or is gone. Gives the exit code."""
         self._install_log()
-        channel = await Channel.open(self._sock, self._handlers(), self._master_gone)
+        self._channel = channel = await Channel.open(self._sock, self._handlers(), self._master_gone)
         self._log.use(channel)
         try:
             ground = replace(self.ground, certificates=await channel.ask("certificates"))
@@ -169,6 +170,15 @@ class Worker:
         self._kept = kept
         self._leaving.set()
 
+    def _ask_to_leave(self) -> None:
+        self._asking = self._loop.create_task(self._be_replaced())
+
+    async def _be_replaced(self) -> None:
+        try:
+            await self._channel.ask(REPLACE)
+        except ChannelError:  # no master is there, or it does not serve yet
+            self._leaving.set()
+
     def _master_gone(self) -> None:
         if not self._leaving.is_set():
             L.error("The master has gone: this worker ends what it has in hand, and takes no more")
@@ -190,13 +200,13 @@ class Worker:
 
     def _hear(self) -> None:
         """A worker is driven by its master, and a terminal's signals go to that one too. SIGTERM alone ends a
-        worker, as the master would; the second one at once."""
+        worker, once another has its place; the second one at once."""
 
         def terminate(number: int, frame: object) -> None:
             self._signals += 1
             if self._signals > 1:
                 os._exit(1)
-            self._loop.call_soon_threadsafe(self._leaving.set)
+            self._loop.call_soon_threadsafe(self._ask_to_leave)
 
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, _nothing)

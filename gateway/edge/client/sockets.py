@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger(__name__)
 _LOOK = 5.0  # seconds between two looks at the files of unix sockets
+_SO_DETACH_FILTER = 27  # asm-generic/socket.h
 
 
 class ListenError(OSError):
@@ -107,6 +109,9 @@ def listen(bound: BoundSocket, key: str, backlog: int = 128) -> None:
     """Listen on what `bind` gave. key: where the address is written. Raises ListenError: two sockets may have
     been bound to one port before either listened (the event loop, uvloop, would not report that)."""
     try:
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # as a rule no process that stopped accepting left one there
+                bound.sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         bound.sock.listen(backlog)
         if bound.made is not None:
             _check_path(bound.listen.path)

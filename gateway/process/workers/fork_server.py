@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 # with them, what they say on their channel. A master that runs on gets workers of the code that is installed
 # now; one of another number is refused.
 PROTOCOL = 2
+REPLACE = "replace"  # the question of a worker that a signal told to end
 MESSAGE = 1024 * 1024  # bytes at most
 DESCRIPTORS = 250  # that one message may carry (SCM_MAX_FD of Linux is 253)
 _DRIVEN = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
@@ -73,6 +74,8 @@ class ForkServer:
             return False
         if not message:
             return False
+        for descriptor in descriptors:  # what a worker executes has neither its sockets nor its channel
+            os.set_inheritable(descriptor, False)
         order: Order = json.loads(message)
         self._patience = order["patience"]
         try:

@@ -104,7 +104,7 @@ class Address:
         return sock
 
     def keep(self, workers: int) -> None:
-        """Let go of the sockets of further workers, which have stopped accepting."""
+        """Let go of the sockets of further workers: each closes with its worker."""
         for sock in self.sockets[max(workers, 1) :]:
             sock.close()
         del self.sockets[max(workers, 1) :]

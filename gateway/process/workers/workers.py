@@ -11,16 +11,17 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
 from gateway.core.process.storm import DEATHS, Storm
+from gateway.process.workers.fork_server import REPLACE
 from gateway.process.workers.generation import Generation, NoWorkers
 from gateway.process.workers.sockets import Address
-from gateway.runtime.channel import Channel, ChannelError, Handler, NoAnswer
+from gateway.runtime.channel import AskFailed, Channel, ChannelError, Handler, NoAnswer
 from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger("gateway.workers")
@@ -183,11 +184,6 @@ class Workers:
         """Those that serve, also the ones that finish what they have; in the order of their starts."""
         return [worker for worker in self._all.values() if worker.ready]
 
-    @property
-    def ready(self) -> bool:
-        """Whether each place has a worker that serves."""
-        return all((w := self._slots.get(n)) is not None and w.ready for n in range(self.number))
-
     async def start(self) -> None:
         """All of them; the first one makes what is not there yet, alone. Raises NoWorkers."""
         self._generation = await self.new_generation()
@@ -225,12 +221,12 @@ class Workers:
                 await self._end_generation(generation)
             raise
         self.number, self._patience = number, patience
+        for address in self.addresses:
+            address.keep(number)  # before those further workers stop: nobody else accepts what comes there
         for place in [place for place in self._slots if place >= number]:
             leaving.append(asyncio.create_task(self._leave(self._slots.pop(place), ())))
         if leaving:
             await asyncio.wait(leaving)
-        for address in self.addresses:
-            address.keep(number)
         for old_one in [one for one in self._generations if one is not generation]:
             await self._end_generation(old_one)
 
@@ -294,16 +290,6 @@ class Workers:
         for worker in self.living:
             worker.tell(name, body)
 
-    def states(self) -> list[dict[str, Any]]:
-        """What is known of each, for people."""
-        return [
-            {
-                "worker": w.number, "id": w.id, "pid": w.pid,
-                "state": "leaving" if w.leaving else "ready" if w.ready else "starting",
-            }
-            for w in self._all.values()
-        ]  # fmt: skip
-
     # --- one worker ---
 
     async def _start(self, number: int, generation: Generation | None = None) -> Worker:
@@ -318,6 +304,7 @@ class Workers:
                 **self._handlers(worker),
                 "ready": lambda body: self._is_ready(worker),
                 "failed": worker.failed,
+                REPLACE: lambda body: self._asked_to_replace(worker),
             }
             worker.channel = await Channel.open(ours, handlers, lambda: self._gone(worker))
             self._all[worker.id] = worker
@@ -328,6 +315,8 @@ class Workers:
             generation.fork(worker.id, order, [*given, *(sock.fileno() for sock in sockets)])
         finally:
             theirs.close()
+            if worker.channel is None:
+                ours.close()
         await worker.started()
         return worker
 
@@ -365,6 +354,31 @@ class Workers:
         L.info("%s serves", worker)
         self._on_ready(worker)
 
+    def _asked_to_replace(self, worker: Worker) -> None:
+        """A signal told it to end. It serves until another one does in its place."""
+        if self._slots.get(worker.number) is not worker:
+            raise AskFailed("it has no place among the workers")
+        if not worker.leaving and not self._stopping:
+            self._follow(self._replace(worker))
+
+    async def _replace(self, worker: Worker) -> None:
+        L.warning("%s was told by a signal to end, and is replaced", worker)
+        try:
+            new = await self._start(worker.number)
+        except OSError as error:
+            L.error("%s ends before another serves in its place: %s", worker, error)
+            worker.tell("leave", list(range(len(worker.addresses))))
+            return
+        await self._takes_over(worker, new)
+
+    async def _takes_over(self, old: Worker, new: Worker) -> None:
+        if self._slots.get(old.number) is not old:  # another one has its place
+            await self._leave(new, self.addresses)
+            return
+        self._slots[old.number] = new
+        if old.ready:
+            await self._leave(old, self.addresses)
+
     def _has_pid(self, id_: str, pid: int) -> None:
         if id_ in self._all:
             self._all[id_].has_pid(pid)
@@ -385,7 +399,10 @@ class Workers:
     def _gone(self, worker: Worker) -> None:
         was_ready = worker.ready
         worker.has_gone()
-        task = asyncio.get_running_loop().create_task(self._after(worker, was_ready=was_ready))
+        self._follow(self._after(worker, was_ready=was_ready))
+
+    def _follow(self, what: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -417,10 +434,7 @@ class Workers:
                 L.error("worker %d is not replaced: %s", worker.number, error)
                 delay = self._storm.died(self._now()) or 1.0
                 continue
-            if self._slots.get(worker.number) is worker:
-                self._slots[worker.number] = new
-            else:
-                await self._leave(new, self.addresses)
+            await self._takes_over(worker, new)
             return
 
 

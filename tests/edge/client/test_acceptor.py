@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.core.process.listeners import Listen
 from gateway.edge.client.acceptor import Acceptor
 from gateway.edge.client.slots import UNLIMITED, ConnectionSlots
+from gateway.edge.client.sockets import bind, listen
 from tests.eventually import eventually, head_start
 
 
@@ -42,6 +44,19 @@ async def test_what_the_kernel_had_accepted_is_served_and_who_comes_later_is_ref
         socket.create_connection(address)
     for client in clients:
         client.close()
+
+
+async def test_a_socket_that_one_process_has_left_takes_clients_for_the_next_one() -> None:
+    bound = bind(Listen("127.0.0.1"))
+    listen(bound, "")
+    next_one = bound._replace(sock=bound.sock.dup())
+    slots = ConnectionSlots(UNLIMITED, (), "x", lambda: 0)
+    acceptor = Acceptor(bound.sock, lambda *client: asyncio.Protocol(), slots, 1)
+    acceptor.start()
+    await acceptor.stop()
+    listen(next_one, "")
+    with next_one.sock, socket.create_connection(next_one.bound.address, timeout=60):
+        next_one.sock.accept()[0].close()
 
 
 async def test_a_turn_of_the_loop_takes_no_more_than_its_part() -> None:

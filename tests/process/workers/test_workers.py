@@ -104,6 +104,24 @@ def test_workers_are_replaced_under_load_and_none_is_left(tmp_path: Path) -> Non
 
 
 @pytest.mark.whole
+def test_a_worker_that_is_told_to_end_is_replaced_first_and_no_client_is_lost(tmp_path: Path) -> None:
+    serving = Serving(tmp_path, more=TWO)
+    clients = Clients(serving.public)
+    with serving.started() as process:
+        serving.until_ready(process)
+        told = pids(serving)[0]
+        with clients.asking():
+            os.kill(told, signal.SIGTERM)
+            serving.until(process, lambda: len(pids(serving)) == 3 and not is_there(told))
+            seen = clients.served
+            serving.until(process, lambda: clients.served >= seen + 40 or clients.failed)
+        assert clients.failed == []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert "Traceback" not in serving.log.read_text()
+
+
+@pytest.mark.whole
 def test_workers_end_when_their_master_was_killed(tmp_path: Path) -> None:
     serving = Serving(tmp_path, more=TWO)
     with serving.started() as process:
