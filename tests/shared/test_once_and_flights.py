@@ -19,9 +19,10 @@ from gateway.core.http.head import Head
 from gateway.core.model import Route
 from gateway.core.shared.once import OnceBook
 from gateway.core.shared.ports import Away
-from gateway.edge.backend.origin import OriginError
+from gateway.edge.backend.origin import TIMEOUT, OriginError
 from gateway.runtime.channel import Channel
 from gateway.shared.flights import BOARD, LANDED, Flights, SharedFlights
+from tests.eventually import eventually
 
 
 class Shared:
@@ -187,6 +188,39 @@ async def test_when_the_worker_that_asks_ends_another_one_asks() -> None:
         issuer.let.set()
         assert await asyncio.gather(*asking) == [["answer", 1]] * 2
         lost.cancel()
+
+
+async def test_a_question_that_was_given_up_is_asked_by_another_one_and_is_no_failure() -> None:
+    async with workers(3, [0.0]) as (flights, channels):
+        issuer, given_up = Asked(), Asked()
+        first = asyncio.create_task(SharedFlights(channels[0]).share("k", 5.0, given_up.ask))
+        await eventually(lambda: given_up.times)
+        asking = [asyncio.create_task(SharedFlights(one).share("k", 5.0, issuer.ask)) for one in channels[1:]]
+        await eventually(lambda: flights.waiting("k") == 2)
+        first.cancel()
+        issuer.let.set()
+        assert await asyncio.gather(*asking) == [["answer", 1]] * 2
+
+
+async def test_who_is_cancelled_before_it_knows_that_it_is_to_ask_keeps_nobody_waiting() -> None:
+    async with workers(2, [0.0]) as (_, channels):
+        issuer = Asked()
+        issuer.let.set()
+        first = asyncio.create_task(SharedFlights(channels[0]).share("k", 5.0, issuer.ask))
+        await asyncio.sleep(0)  # it has asked the master, and cannot have its answer
+        first.cancel()
+        assert await SharedFlights(channels[1]).share("k", 5.0, issuer.ask) == ["answer", 1]
+
+
+async def test_who_does_not_say_what_came_of_a_question_is_not_waited_for_for_ever() -> None:
+    now = [0.0]
+    flights = Flights(lambda: now[0])
+    assert await flights.board("a", ("k", 5.0)) is None
+    now[0] = 2 * TIMEOUT + 1
+    assert await flights.board("b", ("k", 5.0)) is None
+    flights.landed("a", ("k", "late", ""))
+    flights.landed("b", ("k", "answer", ""))
+    assert await flights.board("c", ("k", 5.0)) == ("answer", "")
 
 
 async def test_without_its_master_a_worker_asks_itself() -> None:

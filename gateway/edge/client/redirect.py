@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.core.errors import BadRequest
+from string import punctuation
+from urllib.parse import quote
+
+from gateway.core.errors import BadRequest, GatewayError
 from gateway.core.http.request_reader import Request
-from gateway.core.http.request_target import authority
+from gateway.core.http.request_target import resolve
 from gateway.edge.client.body import RequestStream
 from gateway.edge.client.connection import ClientConnection, Service
 from gateway.edge.response.head import refusal_head
 
 _NO_HOST = "Without a Host it is not known where this would be served."
+_AS_IT_IS = punctuation  # a query may hold what is no ASCII
 _STATUS = 308  # the client sends the same method and the same body again
 
 
@@ -27,22 +31,21 @@ class Redirect:
         self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None:
         """Send the client on; a body is not read."""
-        location = self._location(request)
         if client.transport is not None:
-            if location:
+            try:
+                location = self._location(request)
+            except GatewayError as error:
+                client.transport.write(self.refused(error, client.peer, request))
+            else:
                 id_ = self.sent_on(request, client.peer, _STATUS)
                 head = refusal_head(_STATUS, id_, "text/plain", 0, (("Location", location),))
                 client.transport.write(head)
-            else:
-                client.transport.write(self.refused(BadRequest(_NO_HOST, close=True), client.peer, request))
         client.done(keep_alive=False)
 
     def _location(self, request: Request) -> str:
-        """The same address by HTTPS; "" where the request does not say which it is."""
-        hosts, target = request.head.hosts, request.target
-        named = authority(hosts[0]) if len(hosts) == 1 and hosts[0] else None
-        if named is None or not target.isascii() or not target.isprintable():
-            return ""
-        if not target.startswith("/"):  # in absolute form, or the * of OPTIONS
-            target = "/" + target.partition("://")[2].partition("/")[2]
-        return f"https://{named[0]}{self._port}{target}"
+        """The same address by HTTPS. Raises GatewayError for what would be refused there."""
+        host, path, query = resolve(request.method, request.target, request.head.hosts)
+        if not host:
+            raise BadRequest(_NO_HOST, close=True)
+        path = "/" if path == "*" else path
+        return quote(f"https://{host}{self._port}{path}{'?' if query else ''}{query}", safe=_AS_IT_IS)
