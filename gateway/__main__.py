@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-
-from gateway.cli import requirements
-from gateway.cli.config import LIGHT
 
 
 def main() -> int:
     """Run the command line. Returns the exit code: EX_CONFIG (78) when an installed package has a version
     that the gateway does not support."""
+    if sys.argv[1:2] in (["up"], ["serve"]):
+        # Before the imports, which take a second: they would end it. Delivered when the event loop runs.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
     _open_standard()
     try:
+        from gateway.cli import requirements
+        from gateway.cli.config import LIGHT
+
         # These use none of them, and importing them takes a second.
         light = sys.argv[1:2] and sys.argv[1] in LIGHT
         light = light or not {"-h", "--help"}.isdisjoint(sys.argv)

@@ -103,6 +103,7 @@ class GatewayApplication(asab.Application):
         # Only here: one process needs nothing of it.
         from gateway.planes.master import Master
 
+        interpreter.name_process("gateway:master")
         return Master(config, workers=number, supervise=supervise, **more)
 
     async def initialize(self) -> None:

@@ -16,6 +16,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.process.listeners import Listen, url_of
 from gateway.core.routing.compile_routes import DOCUMENTS
 from gateway.planes.running import Running
+from gateway.runtime.scheduling import workers
 
 L = logging.getLogger(__name__)
 _LAST_LINES = 10
@@ -43,27 +44,31 @@ def _tenant(gateway: Running) -> str | None:
     return next((name for name, tenant in tenants.items() if not tenant.disabled), None)
 
 
-def show(gateway: Running, config_path: str, *, with_demo: bool) -> None:
-    """Print the banner to standard output. with_demo: with a demo token, and a curl for each backend."""
+def show(gateway: Running, config_path: str, *, with_demo: bool, option: str = "") -> None:
+    """Print the banner to standard output. with_demo: with a demo token, and a curl for each backend. option:
+    what commands need to find this config, `-c PATH` where it is not a default one."""
     config = gateway.config
     public, console_at = url_of(config.listen), url_of(config.admin)
+    program = console.program()
     rows = [("public", _shown(config.listen))]
     if console_at:
-        rows.append(("admin", f"{console_at}/  (the console; signed in: {console.program()} console)"))
+        rows.append(("admin", f"{console_at}/  (the console; signed in: {program} console{option})"))
     else:
         rows.append(("admin", _shown(config.admin)))
     if config.live.source == "file":
         rows.append(("routing", f"{console.short(config.routing)}  (live: edit it while it runs)"))
     else:
-        rows.append(("routing", f"[config] source = {config.live.source}  (live: {console.program()} edit)"))
-    rows.append(("process", f"{console.short(config_path)}  (a restart changes it)"))
+        edit = f"{program} edit{option}"
+        rows.append(("routing", f"[config] source = {config.live.source}  (live: {edit})"))
+    by = "a restart" if workers(config.workers) == 1 else f"{program} reload{option}"
+    rows.append(("process", f"{console.short(config_path)}  ({by} changes it)"))
     rows.append(("data", console.short(config.data)))
     out = console.out
     out.print(Rule("The gateway is ready", style="green"))
     out.print(console.pairs(rows))
     if with_demo and public:
         try:
-            _show_curls(list(_curls(gateway, public)))
+            _show_curls(list(_curls(gateway, public)), option)
         except (KeysUnusable, GatewayError, OSError) as error:
             out.print(Text(f"\nNo commands to try, for there is no demo token: {error}", style="yellow"))
     if not gateway.store_available:
@@ -90,10 +95,10 @@ def _show_failures(gateway: Running) -> None:
         console.out.print(text)
 
 
-def _show_curls(curls: list[str]) -> None:
+def _show_curls(curls: list[str], option: str) -> None:
     if not curls:
         return
-    own = f"{console.program()} token --help"
+    own = f"{console.program()} token{option} --help"
     console.out.print(Text(f"\nTry it; the header file holds a demo token (12 h). One of your own: {own}"))
     for curl in curls:
         console.out.print(Text(curl, style="cyan"))

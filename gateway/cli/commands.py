@@ -20,7 +20,7 @@ from gateway.cli.config.given import STDIN, read_config
 from gateway.config import own_addresses
 from gateway.config.compilation import compile_text
 from gateway.config.ports import ConfigRefused
-from gateway.config.refusal import as_dict
+from gateway.config.refusal import as_dict, describe
 from gateway.config.sources.file import read
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
@@ -29,10 +29,11 @@ from gateway.core.model import Backend, CallerRule, Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_duration
-from gateway.core.routing.problems import Problems
+from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import json_schema
 from gateway.edge.backend.tls import TlsUnusable, load
 from gateway.edge.tls.sites import SiteUnusable, TlsSites
+from gateway.planes import conf
 from gateway.process.folders import socket_folder
 from gateway.setting_errors import named_by
 
@@ -158,20 +159,25 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
         compiled, found = _compile_text(path, read_config(str(path)), config, own), []
     except ConfigRefused as refused:
         compiled, found = None, refused.problems
-    unusable, notes = _tls_problems(config) if config is not None and config.tls else ([], [])
+    own_found, notes = _process_problems(config) if config is not None else ([], [])
+    process = console.short(config.path) if config is not None else ""
     if config is not None and compiled is not None:
         notes += _mtls_notes(compiled.table.routes, config)
     if arguments.json:
         shown = name if given == "-" else str(path)
-        said = {"file": shown, "problems": [as_dict(p) for p in found], "tls": [*unusable, *notes]}
+        said_of_tls = [describe(process, [one]).strip() for one in own_found] + notes
+        said = {"file": shown, "problems": [as_dict(p) for p in found], "tls": said_of_tls}
         print(json.dumps(said, indent=2))
-    elif compiled is None:
-        console.problems(name, found)
-        console.err.print(f"[bold red]{console.count(len(found), 'problem')}[/] in {escape(name)}")
-    else:
+        return 1 if found or own_found else 0
+    for file, problems in ((process, own_found), (name, found)):
+        console.problems(file, problems)
+        if problems:
+            console.err.print(f"[bold red]{console.count(len(problems), 'problem')}[/] in {escape(file)}")
+    if compiled is not None:
         console.out.print(
-            f"[bold green]clean[/]  {escape(name)}: {len(compiled.table.routes)} routes,"
-            f" {len(compiled.backends)} backends, {len(compiled.tenants)} tenants"
+            f"[bold green]clean[/]  {escape(name)}: {console.count(len(compiled.table.routes), 'route')},"
+            f" {console.count(len(compiled.backends), 'backend')},"
+            f" {console.count(len(compiled.tenants), 'tenant')}"
             + (f", {console.count(len(compiled.issuers), 'issuer')}" if compiled.issuers else "")
         )
         if config is not None and config.live.source != "file" and path == Path(config.routing):
@@ -184,22 +190,28 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
                 console.err.print(f"[yellow]note:[/] {where}: {escape(file)} is not there on this machine")
         for note in _tls_notes(compiled.backends):
             console.err.print(f"[yellow]note:[/] {escape(note)}")
-    if not arguments.json:
-        for text in unusable:
-            console.err.print(f"[bold red]error:[/] {escape(text)}")
-        for text in notes:
-            console.err.print(f"[yellow]note:[/] {escape(text)}")
-    return 1 if found or unusable else 0
+    for text in notes:
+        console.err.print(f"[yellow]note:[/] {escape(text)}")
+    return 1 if found or own_found else 0
 
 
-def _tls_problems(config: ProcessConfig) -> tuple[list[str], list[str]]:
-    """What is wrong with certificates: what keeps the gateway from starting, and what should be known all the
-    same; each with the section, the file, the reason and a hint."""
+def _process_problems(config: ProcessConfig) -> tuple[list[Problem], list[str]]:
+    """What this machine lacks of what the process config names: what keeps the gateway from starting, and
+    what should be known all the same."""
+    from gateway.planes.shared import sharing  # only here: it imports what serves
+
+    wrong = [problem] if (problem := sharing.problem(config)) else []
+    used = {one.tls for one in (*config.listen, *config.admin)}
+    notes = [
+        f"[tls:{one.name}] in {config.path}: no listener names it; write tls={one.name} behind its address"
+        for one in config.tls
+        if one.name not in used
+    ]
     try:
-        sites = TlsSites(config.tls, config.path)
+        notes += TlsSites(config.tls, config.path).warnings()
     except SiteUnusable as unusable:
-        return str(unusable).split("\n"), []
-    return [], list(sites.warnings())
+        wrong += unusable.problems
+    return conf.located(config.path, wrong), notes
 
 
 def _mtls_notes(routes: Iterable[Route[Any, Any]], config: ProcessConfig) -> Iterable[str]:

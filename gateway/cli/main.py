@@ -1,6 +1,6 @@
 """The command line: gateway init | up | serve | check | routes | explain | token | schema |
 keys | revoke | documents | config | revisions | diff | apply | rollback | edit | confirm | audit | nodes |
-console.
+reload | console.
 
 The commands that ask a running gateway begin at once: what the others import takes a second.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -131,7 +132,7 @@ def _add_others(subparsers: Any, add: partial[argparse.ArgumentParser]) -> None:
     keys.add_commands(add_key, load_process, commands.print_notes)
     signing_keys.add_commands(add_key, load_process)
     revoke.add_command(add, load_process, commands.issuers)
-    about = "look after the stored documents: sizes, export, import, backup, restore, verify"
+    about = "look after the stored documents: sizes, export, import, copy, backup, restore, verify"
     add_document = _group(subparsers, "documents", about, "gateway documents backup /backups/today")
     documents_commands.add_commands(add_document, load_process)
 
@@ -211,11 +212,12 @@ def _run_gateway(arguments: argparse.Namespace, *, supervise: bool) -> int:
     from gateway import application
     from gateway.cli import banner  # the other commands need not wait for ASAB's import
 
+    option = "" if arguments.config == find_config() else f" -c {shlex.quote(arguments.config)}"
     code = application.run(
         arguments.config,
         supervise=supervise,
         prepare=banner.prepare if supervise else None,
-        on_ready=lambda gateway: banner.show(gateway, arguments.config, with_demo=supervise),
+        on_ready=lambda gateway: banner.show(gateway, arguments.config, with_demo=supervise, option=option),
     )
     console.out.forgive()  # a closed standard output does not end a gateway that serves
     signals.exit_within(_USUAL_END, code)

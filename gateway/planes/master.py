@@ -289,7 +289,8 @@ class Master:
         finally:
             for address in {*before.values(), *bound.values()}.difference(self._addresses):
                 address.close()
-        L.info("All %d workers were replaced, in %.1f s", number, monotonic() - began)
+        what = "The worker was" if number == 1 else f"All {number} workers were"
+        L.info("%s replaced, in %.1f s", what, monotonic() - began)
 
     async def reopen_logs(self, why: str) -> None:
         """Have all workers go on in new files."""

@@ -228,6 +228,7 @@ def main(descriptor: int, path: str) -> None:
     gc.disable()  # no pages are freed before the fork, that a worker would fill and so copy
     sock = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
+    interpreter.name_process("gateway:forks")
     signals.survive_stray()
     interpreter.tune_allocator()
     try:
@@ -245,6 +246,7 @@ def main(descriptor: int, path: str) -> None:
 def work(config: ProcessConfig, order: Order, descriptors: list[int]) -> int:
     """What a worker does, in its own process; gives its exit code."""
     gc.enable()
+    interpreter.name_process(f"gateway:{order['number']}")
     table = InUse(descriptors.pop(1))
     sock, *sockets = (socket.socket(fileno=descriptor) for descriptor in descriptors)
     for one in sockets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,11 @@ def test_what_keeps_it_from_starting_is_an_error(ca: Authority, capsys: pytest.C
     ca.pair("a")
     (ca.folder / "a.key").write_text("nothing")
     assert main.main(["check"]) == 1
-    said = " ".join(capsys.readouterr().err.split())
-    assert "error: [tls:public] in" in said
-    assert "a.key: no private key is in it" in said
+    out, err = capsys.readouterr()
+    said = " ".join(err.split())
+    assert said.startswith("gateway.conf:5 [tls:public].key /")
+    assert "a.key: no private key is in it hint:" in said
+    assert said.endswith("1 problem in gateway.conf") and out.startswith("clean")
 
 
 MTLS = """version: 1
@@ -97,3 +100,20 @@ def test_what_should_be_known_is_a_note(ca: Authority, capsys: pytest.CaptureFix
     assert main.main(["check", "--json"]) == 0
     (note,) = json.loads(capsys.readouterr().out)["tls"]
     assert "it expires on" in note
+
+
+def test_a_section_that_no_listener_names_is_noted(ca: Authority, capsys: pytest.CaptureFixture[str]) -> None:
+    ca.pair("a")
+    Path("gateway.conf").write_text(CONF.replace(" tls=public", ""))
+    assert main.main(["check"]) == 0
+    assert "no listener names it" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.skipif(find_spec("redis") is not None, reason="the client is installed")
+def test_a_client_of_redis_that_is_missing_is_a_problem(
+    ca: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca.pair("a")
+    Path("gateway.conf").write_text(f"{CONF}[shared]\nuri = redis://127.0.0.1\n")
+    assert main.main(["check"]) == 1
+    assert capsys.readouterr().err.startswith("gateway.conf:7  [shared].uri")

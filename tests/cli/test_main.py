@@ -194,7 +194,7 @@ def test_check_of_a_clean_config_is_exit_code_0(conf: str, capsys: pytest.Captur
     code, out, err = run(capsys, "check", "-c", conf)
     assert (code, err) == (0, "")
     assert "clean" in out
-    assert "3 routes, 1 backends, 2 tenants" in out
+    assert "3 routes, 1 backend, 2 tenants" in out
 
 
 def test_tls_to_a_backend_that_is_not_verified_or_lacks_a_file_is_noted_and_explained(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 import webbrowser
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -14,8 +16,9 @@ from rich.text import Text
 
 from gateway.cli import console
 from gateway.cli.config import show
-from gateway.cli.config.client import V1
+from gateway.cli.config.client import V1, Unreachable
 from gateway.cli.config.session import Session, print_json
+from gateway.core.config.operator import TOKEN_FILE
 
 
 def run(session: Session) -> int:
@@ -81,14 +84,22 @@ def _has_screen() -> bool:
 
 def reload(session: Session) -> int:
     """Have it load all again, and say what came of it. Exit code 1 when a part of it was refused."""
-    outcome = session.client.post(f"{V1}/gateway:reload", {}).json()
+    try:
+        outcome = session.client.post(f"{V1}/gateway:reload", {}).json()
+    except Unreachable as error:
+        if session.arguments.admin is not None:
+            raise
+        token = shlex.quote(console.short(Path(session.config.data) / TOKEN_FILE))
+        text = "if you have just changed [admin] listen, it is still where it was: gateway reload"
+        raise Unreachable(f"{error}\n{text} --admin OLD --token-file {token}, or: kill -HUP PID") from None
     if session.json:
         print_json(outcome)
         return 1 if outcome["refused"] else 0
     if outcome["refused"]:
         console.fail(f"what runs goes on as it is: {outcome['refused']}")
     elif outcome["workers"]:
-        print(f"all {outcome['workers']} workers were replaced")
+        number = outcome["workers"]
+        print("the worker was replaced" if number == 1 else f"all {number} workers were replaced")
     else:
         print("keys and routing config were loaded again; it runs without workers, so its code is the same")
     if outcome["restart"]:

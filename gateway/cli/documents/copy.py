@@ -14,8 +14,8 @@ from rich.text import Text
 
 from gateway.auth.keys import CURSOR_KEY, ensure_secret
 from gateway.cli import console
-from gateway.cli.documents.engine import Engine, Unusable
-from gateway.core.errors import GatewayError
+from gateway.cli.documents.engine import Engine, Unusable, reason
+from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.core.process import mongo_uri
 from gateway.core.process.settings import ProcessConfig
@@ -62,7 +62,10 @@ async def copy(arguments: argparse.Namespace, engine: Engine, uris: Uris) -> int
     done: dict[str, Report] = {}
     failed: dict[str, NotMoved] = {}
     to = _location(uris.target)
-    async with _opened(uris.source, uris) as source, _opened(uris.target, uris) as target:
+    source_key = "--from" if arguments.source is not None else "[store] uri"
+    target_key = "--to" if arguments.target is not None else "[store] next"
+    opened = _opened(uris.source, uris, source_key), _opened(uris.target, uris, target_key)
+    async with opened[0] as source, opened[1] as target:
         run = _Run(engine, source, target, to if arguments.move else None, arguments.json)
         chosen = await engine.chosen(arguments.tenants)
         await run.each(chosen, done, failed)
@@ -166,13 +169,16 @@ def _as_json(
 
 
 @asynccontextmanager
-async def _opened(uri: str, uris: Uris) -> AsyncIterator[_Place]:
-    """The store of a URI, for who moves tenants."""
+async def _opened(uri: str, uris: Uris, named: str) -> AsyncIterator[_Place]:
+    """The store of a URI, for who moves tenants. named: where that is written, for errors."""
     key = ensure_secret(uris.data / CURSOR_KEY)  # a new database gets it, and cursors go on counting
     store, its_moves = document_store(uri, key, moved_too=True), moves(uri)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(its_moves.close)
-        await store.start()
+        try:
+            await store.start()
+        except StoreUnavailable as error:
+            raise Unusable(reason(error).replace("[store] uri", named)) from None
         stack.push_async_callback(store.close)
         yield _Place(store, its_moves)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 from gateway.core.process.settings import ProcessConfig
 
@@ -30,8 +31,25 @@ OF_MASTER = frozenset({"admin", "admin_hosts", "routing", "commands", "operators
 
 
 def changed(before: ProcessConfig, after: ProcessConfig) -> list[str]:
-    """The names of the fields that differ."""
-    return [f.name for f in fields(after) if getattr(after, f.name) != getattr(before, f.name)]
+    """The names of the fields that differ as they are written: what lies in the data folder goes with it."""
+    found = []
+    for name in (field.name for field in fields(after)):
+        was, now = getattr(before, name), getattr(after, name)
+        if now not in (was, was if name == "data" else _moved(was, before.data, after.data)):
+            found.append(name)
+    return found
+
+
+def _moved(value: Any, before: str, after: str) -> Any:
+    """A value with its paths below one folder as they are below another."""
+    if isinstance(value, str):
+        scheme = "sqlite:" if value.startswith("sqlite:") else ""
+        below = value.removeprefix(f"{scheme}{before}/")
+        return value if below == value else f"{scheme}{after}/{below}"
+    if is_dataclass(value) and not isinstance(value, type):
+        moved = {one.name: _moved(getattr(value, one.name), before, after) for one in fields(value)}
+        return replace(value, **moved)
+    return value
 
 
 def named(names: list[str]) -> list[str]:

@@ -42,7 +42,8 @@ def parse(read: Reader, section: str, default: str) -> tuple[Listen, ...]:
                 hint = f"{near}add [tls:{one.tls}] with its certificate and key"
                 read.wrong(section, "listen", f"there is no section [tls:{one.tls}], which {one} names", hint)
             if twice := listeners.first_clash([one], found):
-                reason = f"{one} is taken by {twice[1]} beside it"
+                same = str(one) == str(twice[1])
+                reason = f"{one} stands there twice" if same else f"{one} is taken by {twice[1]} beside it"
                 read.wrong(section, "listen", reason, "leave one of them out")
             found.append(one)
     return tuple(found)

@@ -134,6 +134,9 @@ class ProcessConfig:
         return Via(name, responses=self.via_responses, loops=self.via_loops)
 
 
+_CONNECTIONS = "write a number such as 100; 0 is no limit"
+
+
 class _Reader:
     """Reads values, and collects the problems with them."""
 
@@ -170,10 +173,11 @@ class _Reader:
             self.wrong(section, key, f"{text!r} is neither yes nor no", f"write {key} = yes, or no")
         return text in _YES
 
-    def count(self, section: str, key: str, default: int, most: int) -> int:
+    def count(self, section: str, key: str, default: int, most: int, hint: str = "") -> int:
         text = self.text(section, key, str(default))
         if not re.fullmatch("[0-9]{1,9}", text, re.ASCII) or int(text) > most:
-            self.wrong(section, key, f"{text!r} is no number from 0 to {most}", f"write {key} = {default}")
+            reason = f"{text!r} is no number from 0 to {most}"
+            self.wrong(section, key, reason, hint or f"write {key} = {default}")
             return default
         return int(text)
 
@@ -252,8 +256,8 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         via=_via(read),
         via_responses=read.choice("gateway", "via_responses", "yes"),
         via_loops=read.count("gateway", "via_loops", 0, 100),
-        connections=read.count("gateway", "connections", 0, 10_000_000),
-        client_connections=read.count("gateway", "client_connections", 0, 10_000_000),
+        connections=read.count("gateway", "connections", 0, 10_000_000, _CONNECTIONS),
+        client_connections=read.count("gateway", "client_connections", 0, 10_000_000, _CONNECTIONS),
         body_memory=read.size("store", "body_memory", "256MiB"),
         spool=read.size("gateway", "spool", "1GiB"),
         memory=read.size("gateway", "memory", "256MiB"),

@@ -89,7 +89,8 @@ def _pairs(read: Reader, section: str, folder: PurePath) -> tuple[KeyPair, ...]:
         read.wrong(section, "certificate" if "certificate" in read.sections[section] else "",
                    "it names no certificate", hint)  # fmt: skip
     if keys and len(keys) != len(certificates):
-        reason = f"there are {len(certificates)} certificates and {len(keys)} keys"
+        number = f"{len(certificates)} certificate{'s' if len(certificates) > 1 else ''}"
+        reason = f"there are {number} and {len(keys)} key{'s' if len(keys) > 1 else ''}"
         hint = "write a key for each certificate, in the same order, one on a line; or none, where each"
         read.wrong(section, "key", reason, f"{hint} certificate's file holds its key too")
         return ()

@@ -330,8 +330,11 @@ def check_network(value: str) -> str:
         ip_network(value)
     except ValueError:
         near = _networks(value)
+        if difflib.get_close_matches(value.lower(), ["unix"]) or value.lower().startswith(("unix:", "/")):
+            raise Wrong("is not an IP network", "did you mean unix? It is every unix socket, without a path",
+                        check_network, ["unix"]) from None  # fmt: skip
         fault = ": it has bits behind its prefix" if near and "/" in value else ""
-        hint = "such as 10.0.0.0/8, ::1/128, or unix"
+        hint = "or as ::1/128, or unix for those on a unix socket"
         raise Wrong(f"is not an IP network{fault}", hint, check_network, near) from None
     return value
 

@@ -109,11 +109,15 @@ def load(tls: BackendTls) -> ssl.SSLContext:
         context.set_alpn_protocols(["http/1.1"])
         if tls.certificate:
             path = tls.certificate
+            if not tls.key and b"PRIVATE KEY-----" not in Path(path).read_bytes():
+                raise TlsUnusable(f"{path}: no private key is in it; write key: and the file that holds it")
             # Never asks: an encrypted key would be waited for on the terminal.
             context.load_cert_chain(tls.certificate, tls.key or None, password=lambda: b"-")
     except ssl.SSLError as error:
         reason = (error.reason or "it is no PEM").replace("_", " ").lower()
         raise TlsUnusable(f"{path}: it cannot be used ({reason})") from None
+    except TlsUnusable:
+        raise
     except OSError as error:
         path = next((file for file in tls.files if not os.access(file, os.R_OK)), path)
         raise TlsUnusable(f"{path}: {error.strerror or 'it cannot be read'}") from None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePath
 from time import time
 from types import MappingProxyType
 from typing import Any
 
 from gateway.core.fairness.turns import Turns
 from gateway.core.openmetrics import Gauge, Instrument, Total
-from gateway.core.process.tls import TlsSettings
+from gateway.core.process.tls import SECTION, TlsSettings
+from gateway.core.routing.problems import Problem
 from gateway.edge.tls.certificates import CertificateUnusable
 from gateway.edge.tls.connection import Handshakes, Secured, TlsConnection
 from gateway.edge.tls.site import POLL, TlsSite
@@ -18,7 +20,12 @@ from gateway.runtime.periodic import Boundary
 
 
 class SiteUnusable(OSError):
-    """Certificates that cannot be used; the text says which, why, and what to do about it."""
+    """Certificates that cannot be used; the text says which, why, and what to do. problems: the same, each at
+    its key."""
+
+    def __init__(self, text: str, problems: list[Problem]) -> None:
+        super().__init__(text)
+        self.problems = problems
 
 
 class TlsSites:
@@ -39,7 +46,7 @@ class TlsSites:
         """Reads their files. Raises SiteUnusable, with a line for each section that cannot be used."""
         self._sites: dict[str, TlsSite] = {}
         self._handshakes: dict[str, Handshakes] = {}
-        wrong = []
+        wrong, problems = [], []
         for one in settings:
             where = f"[tls:{one.name}] in {conf}"
             try:
@@ -48,9 +55,10 @@ class TlsSites:
                 self._sites[one.name] = TlsSite(one, where, **how, kept=files or None)
             except CertificateUnusable as unusable:
                 wrong.append(f"{where}: {unusable}")
+                problems.append(_problem(one, unusable))
             self._handshakes[one.name] = Handshakes(where)
         if wrong:
-            raise SiteUnusable("\n".join(wrong))
+            raise SiteUnusable("\n".join(wrong), problems)
         self._following = Boundary("following the certificates' files")
 
     def __getitem__(self, name: str) -> TlsSite:
@@ -94,10 +102,11 @@ class TlsSites:
                 yield f"{site.where}: {text}"
 
     def notes(self) -> Iterator[str]:
-        """As `warnings`, without paths: anybody may see it."""
+        """As `warnings`, without folders: anybody may see it."""
         for name, site in self._sites.items():
             if site.failure is not None:
-                yield f"{name}: what its files hold now is refused: {site.failure.reason}"
+                file = PurePath(site.failure.path).name
+                yield f"{name}: what its files hold now is refused: {file}: {site.failure.reason}"
             for text in site.warnings():
                 yield f"{name}: {text.partition(': ')[2]}"
 
@@ -123,6 +132,13 @@ class TlsSites:
 
     def _loaded(self) -> dict[tuple[str, ...], float]:
         return {(name,): float(site.failure is None) for name, site in self._sites.items()}
+
+
+def _problem(settings: TlsSettings, unusable: CertificateUnusable) -> Problem:
+    keys = {pair.key: "key" for pair in settings.pairs if pair.key != pair.certificate}
+    key = {settings.verify: "verify", settings.crl: "crl", **keys}.get(unusable.path, "certificate")
+    section = f"[{SECTION}{settings.name}]"
+    return Problem((section, key), f"{unusable.path}: {unusable.reason}", unusable.hint)
 
 
 NO_SITES = TlsSites((), "")

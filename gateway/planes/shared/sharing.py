@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from gateway.admission.admission import Admission
 from gateway.auth.oauth.once import Once
 from gateway.core.http.hops import pseudonym
 from gateway.core.openmetrics import Instrument
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problem
 from gateway.edge.backend.origin import Alone
 from gateway.edge.backend.origin import Flights as AuthFlights
 from gateway.limits.leases import SharedRates
@@ -124,17 +127,25 @@ def status(redis: RedisEngine | None, exchange: Exchange | None) -> dict[str, An
     return {"engine": "master", "state": "away" if exchange.away else "ok", "reason": exchange.away}
 
 
+def problem(config: ProcessConfig) -> Problem | None:
+    """Why what `[shared] uri` asks for cannot be had."""
+    if not config.shared.uri:
+        return None
+    try:
+        importlib.import_module("gateway.shared.redis.engine")
+    except ModuleNotFoundError as error:
+        reason = f"the client of Redis is not installed ({error.name})"
+        return Problem(("[shared]", "uri"), reason, "pip install 'gateway[redis]'")
+    return None
+
+
 def redis_engine(ground: Ground) -> RedisEngine:
     """What `[shared] uri` asks for, not started."""
     config = ground.config
-    try:  # only here: nothing of Redis is imported unless it is asked for
-        from gateway.shared.redis.engine import RedisEngine
-    except ModuleNotFoundError as error:
-        where = f"[shared] uri in {config.path}"
-        hint = "pip install 'gateway[redis]'"
-        raise SettingUnusable(
-            f"{where}: the client of Redis is not installed ({error.name}): {hint}"
-        ) from None
+    if wrong := problem(config):
+        raise SettingUnusable(f"[shared] uri in {config.path}: {wrong.reason}: {wrong.hint}")
+    from gateway.shared.redis.engine import RedisEngine  # nothing of Redis unless it is asked for
+
     name = f"{socket.gethostname()} {pseudonym(ground.secret)} {config.listen}"
     member = hashlib.sha256(name.encode()).hexdigest()[:16]  # the same after a restart
     return RedisEngine(config.shared, member, config.share, ground.now)

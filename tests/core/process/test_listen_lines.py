@@ -57,7 +57,7 @@ def test_each_address_has_the_options_behind_it(text: str, listens: list[Listen]
         ("unix:/run/", "'unix:/run/' is no path of a unix socket", "unix:/run/"),
         ("/run/g.sock", "'/run/g.sock' is no address", "write unix:/run/g.sock"),
         (f"unix:/{'x' * 99}", "has 100 bytes", "99 at most"),
-        ("unix:/g unix:///g", "unix:/g is taken by unix:/g beside it", "leave one"),
+        ("unix:/g unix:///g", "unix:/g stands there twice", "leave one"),
     ],
 )
 def test_what_a_line_cannot_mean_is_said_with_what_to_write(text: str, reason: str, hint: str) -> None:

@@ -49,7 +49,7 @@ def test_clients_that_are_asked_for_a_certificate_have_to_show_one_unless_it_is_
     ("written", "said"),
     [
         ({}, "it names no certificate"),
-        ({"certificate": "a.pem\nb.pem", "key": "a.key"}, "there are 2 certificates and 1 keys"),
+        ({"certificate": "a.pem\nb.pem", "key": "a.key"}, "there are 2 certificates and 1 key"),
         (PAIR | {"client": "required"}, "asked for no certificate without verify"),
         (PAIR | {"verify": "ca.pem", "client": "yes"}, "write required or optional"),
         (PAIR | {"hsts": "yes"}, "no time up to 10 years"),

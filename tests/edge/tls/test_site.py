@@ -263,7 +263,7 @@ def test_a_session_of_a_client_that_shows_a_certificate_is_not_resumed(ca: Autho
     assert Contexts(settings(pair)).default.num_tickets == 1
 
 
-async def test_what_everybody_may_see_of_the_files_has_no_paths_and_the_log_is_one_processes(
+async def test_what_everybody_may_see_of_the_files_has_no_folders_and_the_log_is_one_processes(
     ca: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair = ca.pair("a", days=5)
@@ -271,7 +271,7 @@ async def test_what_everybody_may_see_of_the_files_has_no_paths_and_the_log_is_o
     broken(ca, pair, "half")
     await sites.reload()
     refused, expires = sites.notes()
-    assert refused == "public: what its files hold now is refused: its certificate cannot be read"
+    assert refused == "public: what its files hold now is refused: a.pem: its certificate cannot be read"
     assert expires.startswith("public: it expires on ")
     assert caplog.records == []
 

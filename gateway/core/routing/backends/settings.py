@@ -22,13 +22,20 @@ from gateway.core.routing.values import (
 )
 
 
+def _weight(value: Any) -> Any:
+    if value == 0 and not isinstance(value, bool):
+        hint = "an address that is to get no requests is left out"
+        raise Wrong("is not a whole number from 1 to 1000", hint)
+    return value
+
+
 class AddressSettings(Strict):
     """One address, with what is its own."""
 
     address: BackendAddress = Field(
         description="http://host:port, https://host:port, or unix:NAME.sock"
     )
-    weight: int = Field(
+    weight: Annotated[int, BeforeValidator(_weight)] = Field(
         default=1, ge=1, le=1000, description="its part of the requests, against the others'", examples=[3]
     )
 

@@ -225,7 +225,7 @@ def leeway(value: Any) -> float:
 def check_holder(value: str) -> str:
     """A name in clients' certificates, with its kind before it, or with one * for many."""
     if not re.fullmatch(HOLDER, value) or holder_fault(value):
-        hint = "as uri:spiffe://shop.example/till/*, email:*@shop.example, dns:*.shop.example, cn:till-7"
+        hint = "by its kind: uri:spiffe://shop.example/till/*, email:*@shop.example, dns:*.shop.example, cn:"
         reason = f"is not a name in certificates{holder_fault(value)}"
         raise Wrong(reason, hint, check_holder, _holders(value))
     return value
@@ -253,8 +253,10 @@ def _holders(value: str) -> Iterable[str]:
         yield f"uri:{text}"
     elif "@" in text:
         yield f"email:{text}"
-    elif text.upper().startswith("CN="):
-        yield f"cn:{text[3:]}"
+    elif named := re.search(r"(?:^|[,/]\s*)CN\s*=\s*([^,/]+)", text, re.IGNORECASE):  # of a subject
+        yield f"cn:{named[1].strip()}"
+    elif "." in text and " " not in text:
+        yield f"dns:{text}"
     else:
         yield f"cn:{text}"
 
