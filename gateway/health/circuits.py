@@ -147,14 +147,6 @@ class Health:
         """Circuit.facts of all circuits that are not closed, by address."""
         return {text: circuit.facts() for text, circuit in self._broken.items()}
 
-    def meet(self, name: str, text: str) -> None:
-        """A worker knows another address of a backend: of a name, each address is one where the worker
-        resolved it."""
-        backend = self._backends.get(name)
-        if backend is not None and backend.resolve_each and text not in self._circuits:
-            self._circuits[text] = Circuit(backend.health, self._now(), self._chance())
-            self._owners[text] = name
-
     def facts_of(self, backend: str) -> dict[str, Any]:
         """Circuit.facts of the addresses of a backend."""
         texts = [text for text, name in self._owners.items() if name == backend]

@@ -57,7 +57,6 @@ class HostCircuits:
     def heard(self, member: str, event: Event) -> None:
         """What a worker has seen: [backend, address, what, more]."""
         backend, text, what, *more = event
-        self._health.meet(backend, text)
         address, before = Address(text), self._noted(backend, text)
         self._apply(address, member, what, more)
         facts = self._health.facts_of(backend).get(text)

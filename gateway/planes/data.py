@@ -85,6 +85,8 @@ class DataPlane:
         with ground.named("[log] access", config.access_log):
             self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools(when_resolved=self._resolved)
+        # What stands behind names: as resolved here, or as the master says, whose workers have to agree.
+        self._known = self.pools.names.known if channel is None else lambda host: ()
         self._backends: Mapping[str, Backend] = {}  # as in the live config, and as they are now
         self._reached: Mapping[str, Backend] = {}
         self.sharing = Sharing(ground, channel, table)
@@ -252,8 +254,7 @@ class DataPlane:
 
     def _steps_to_reach(self) -> tuple[Callable[[], None], ...]:
         """What has to know at which addresses the backends are now."""
-        known = self.pools.names.known
-        now = self._reached = {name: each_address(one, known) for name, one in self._backends.items()}
+        now = self._reached = {name: each_address(one, self._known) for name, one in self._backends.items()}
         # The names stay among those that are resolved, also where their addresses stand in their place.
         both = (*self._backends.values(), *now.values())
         addresses = [(address, backend.reuse_idle) for backend in both for address in backend.addresses]
@@ -262,6 +263,11 @@ class DataPlane:
             lambda: self.health.reconcile(now),
             lambda: self.admission.reconcile(now),
         )
+
+    def follow_names(self, found: Mapping[str, list[str]]) -> None:
+        """A worker's master has resolved the names that stand for several servers: their addresses."""
+        self._known = lambda host: tuple(found.get(host, ()))
+        self._resolved()
 
     def _resolved(self) -> None:
         before = self._reached

@@ -28,6 +28,7 @@ from gateway.planes.callers import Callers
 from gateway.planes.control import ControlPlane, Served
 from gateway.planes.followed import told
 from gateway.planes.ground import Ground
+from gateway.planes.shared.names import NAMES
 from gateway.planes.shared.services import Services
 from gateway.planes.shared.sharing import QUOTAS
 from gateway.planes.steps import ENDING, Step, end, end_tasks
@@ -44,6 +45,7 @@ from gateway.telemetry.metrics import Metrics
 
 L = logging.getLogger(__name__)
 _KEYS_POLL = 1.0  # seconds between two looks whether keys are due
+_NAMES_POLL = 1.0  # and whether names are
 _WORKER = "gateway.planes.worker"
 _SPARE = 15.0  # seconds that a worker may take beyond its drain, to close what it has
 
@@ -149,7 +151,8 @@ class Master:
             await self.workers.start()
             self.control.watch()
             keys = PeriodicTask("loading the keys again", _KEYS_POLL, self._refresh_keys)
-            watches = keys.run(), self.planes.watch(), self.tls.watch(), self.workers.watch()
+            names = PeriodicTask("following the names of backends", _NAMES_POLL, self.services.names.refresh)
+            watches = keys.run(), names.run(), self.planes.watch(), self.tls.watch(), self.workers.watch()
             self._tasks += map(asyncio.create_task, (*watches, self.lost.watch()))
             self._started = True
         except BaseException:
@@ -180,13 +183,17 @@ class Master:
     def _handlers(self, worker: Worker) -> dict[str, Handler]:
         """What a worker may ask and tell."""
         return {
-            "config": lambda body: told(self.live.current, self.live.text),
+            "config": lambda body: self._first(),
             "certificates": lambda body: self.tls.kept(),
             "log": lambda item: _log(worker, item),
             "store": self._has_store,
             **self.services.of(worker.id),
             **self.planes.handlers(worker),
         }
+
+    def _first(self) -> dict[str, Any]:
+        """What a worker begins with."""
+        return {**told(self.live.current, self.live.text), NAMES: self.services.names.found()}
 
     def _has_store(self, available: bool) -> None:
         self.store_available = available
@@ -200,7 +207,7 @@ class Master:
         self.metrics.config_loaded(new.revision, new.loaded_at)
         self.metrics.config_reload("applied")
         self.callers.reconcile(new)
-        self.services.health.reconcile(new.backends)
+        self.services.names.reconcile(new.backends)
         self.planes.keep_routes(new.route_names())
         if old is None:
             self._on_snapshot(new)
@@ -210,6 +217,7 @@ class Master:
 
     async def _spread(self, new: Snapshot, text: str) -> list[str]:
         behind = await self.planes.spread("config", told(new, text))
+        self.services.tell_names(self.services.names.found())
         if behind:
             L.error("Revision %d is not yet in force in %s", new.revision, ", ".join(behind))
         return behind

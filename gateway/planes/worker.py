@@ -35,6 +35,7 @@ from gateway.planes.data import DataPlane
 from gateway.planes.followed import FollowedConfig
 from gateway.planes.ground import Ground
 from gateway.planes.shared.host import CIRCUITS, SEATS
+from gateway.planes.shared.names import NAMES, Found
 from gateway.planes.shown import Shown
 from gateway.planes.steps import ENDING, Step, end
 from gateway.process import interpreter, signals
@@ -111,7 +112,9 @@ class Worker:
         code = 0
         try:
             plane.load_keys()
-            await self.live.take(await channel.ask("config", wait=_CONFIG))
+            told = await channel.ask("config", wait=_CONFIG)
+            plane.follow_names(told[NAMES])
+            await self.live.take(told)
             await plane.start()
             await plane.sharing.settle()
             interpreter.tune_collector()
@@ -146,6 +149,7 @@ class Worker:
     def _handlers(self) -> dict[str, Callable[[Any], Any]]:
         return {
             **{name: partial(self._of_host, name) for name in (SEATS, CIRCUITS)},
+            NAMES: self._names,
             "alive": lambda body: None,
             "leave": self._leave,
             "show": lambda asked: self._shown.show(asked),
@@ -159,6 +163,10 @@ class Worker:
         host = self.plane.sharing.host
         if host is not None:
             host.handlers()[name](body)
+
+    def _names(self, found: Found) -> None:
+        if hasattr(self, "plane"):  # else they come with the first config
+            self.plane.follow_names(found)
 
     async def _take(self, told: dict[str, Any]) -> int:
         try:

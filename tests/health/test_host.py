@@ -211,17 +211,3 @@ def test_a_reload_makes_no_second_prober(probed: Host) -> None:
     probed.now += 10.0
     assert len(list(one.due_probes())) == 2
     assert not list(other.due_probes())
-
-
-def test_an_address_that_only_workers_have_resolved_has_one_circuit_too(host: Host) -> None:
-    """The master knows the name that the config has, and workers which servers it stands for."""
-    host.backends = {"b": Backend("b", "http", (A,), resolve_each=True)}
-    host.master.reconcile(host.backends)
-    one, other = host.worker("1"), host.worker("2")
-    each = Address("a (10.0.0.1)")
-    for worker in (one, other):
-        worker.reconcile({"b": Backend("b", "http", (each,), resolve_each=True)})
-    for _ in range(3):
-        one.failed(each, "connect")
-    host.deliver()
-    assert not one.usable(each) and not other.usable(each)

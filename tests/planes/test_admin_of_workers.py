@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -24,7 +25,10 @@ from tests.process.workers.test_workers import TWO, Clients, pids
 OLD = """\
 version: 1
 tenants: { acme: {} }
+backends:
+  away: { kind: http, addresses: ["http://localhost:1"], resolve: { each: true } }
 routes:
+  - { name: away, path: "/away/{rest*}", target: away, public: true }
   - { name: docs, path: "/docs/{rest*}", strip: /docs, target: documents }
 """
 NEW = OLD + '  - { name: more, path: "/more/{rest*}", strip: /more, target: documents }\n'
@@ -78,8 +82,11 @@ def test_what_two_workers_do_is_shown_and_changed_as_one(tmp_path: Path) -> None
     with serving.started() as process:
         serving.until_ready(process)
         all_are_counted(asked, serving)
+        each_address_of_a_name_has_a_circuit(asked)
         a_change_is_in_force_in_all(asked)
+        assert circuit_of_the_name(asked) == "open"
         none_is_lost_when_all_are_replaced(asked, serving, process)
+        assert circuit_of_the_name(asked) == "open"
         a_revocation_is_in_force_in_all(asked)
         no_total_goes_down_when_one_is_killed(asked, serving)
         process.send_signal(signal.SIGTERM)
@@ -102,6 +109,20 @@ def all_are_counted(asked: Asked, serving: Serving) -> None:
     text = asked.admin("/readyz?verbose")
     assert text.startswith("ready\nworker 0 (pid ")
     assert "store: available\nshared state: master, ok\nconfig: revision 1;" in text
+
+
+def circuit_of_the_name(asked: Asked) -> str:
+    (backend,) = asked.admin("/admin/health")["backends"]
+    (address,) = backend["addresses"]
+    assert re.fullmatch(r"http://localhost:1 \((127\.0\.0\.1|::1)\)", address["address"])
+    return str(address["state"])
+
+
+def each_address_of_a_name_has_a_circuit(asked: Asked) -> None:
+    assert circuit_of_the_name(asked) == "closed"
+    for _ in range(3):
+        assert asked.public("/away/") == 503
+    poll(lambda: circuit_of_the_name(asked) == "open")
 
 
 def none_is_lost_when_all_are_replaced(

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from gateway.core.model import Address, BackendTls
 from gateway.core.openmetrics import Counter, Instrument
+from gateway.core.routing.backends.each import fresh_hosts
 from gateway.edge.backend.connection import Connection, SecuredConnection
 from gateway.edge.backend.dial import dial
 from gateway.edge.backend.faults import TlsFailed
@@ -223,10 +224,7 @@ class Pools:
             address = self._wanted.get(key)
             if address is None or address.tls != pool.address.tls:
                 self._pools.pop(key).close()
-        hosts: dict[str, float] = {}
-        for address in self._wanted.values():
-            hosts[address.host] = min(address.fresh, hosts.get(address.host, address.fresh))
-        self.names.keep(hosts)
+        self.names.keep(fresh_hosts(self._wanted.values()))
         self._contexts.keep({address.tls for address in self._wanted.values() if address.tls is not None})
 
     async def follow(self) -> None:

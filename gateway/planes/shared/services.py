@@ -21,6 +21,7 @@ from gateway.health.host import HostCircuits
 from gateway.limits.quotas import Quotas
 from gateway.planes.ground import Ground
 from gateway.planes.shared.host import CIRCUIT, CIRCUITS, SEATS
+from gateway.planes.shared.names import NAMES, Found, HostNames
 from gateway.planes.shared.sharing import redis_engine, status
 from gateway.planes.steps import ENDING, Step
 from gateway.runtime.channel import AskFailed, Handler
@@ -47,7 +48,7 @@ class Services:
     backends: of the live config.
 
     books: what is leased to workers. With Redis there are none: each worker's reports go there. health: the
-    circuits of the host.
+    circuits of the host. names: those that stand for several servers.
     """
 
     def __init__(self, ground: Ground, counts: Quotas, backends: Callable[[], Mapping[str, Backend]]) -> None:
@@ -60,6 +61,7 @@ class Services:
         self._circuits = HostCircuits(
             self.health, lambda name, facts, leads: self._tell(name, CIRCUITS, [dict(facts), leads])
         )
+        self.names = HostNames(self.health.reconcile, self.tell_names)
         self._task: asyncio.Task[None] | None = None
         self._left: dict[str, dict[str, seats.Report]] = {}  # by workers that are gone, untold
         self._asking: dict[str, asyncio.Lock] = {}  # by worker
@@ -118,6 +120,11 @@ class Services:
         self._circuits.gone(member)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._look_after())
+
+    def tell_names(self, found: Found) -> None:
+        """Tell all workers which addresses names stand for."""
+        for member in self._members.values():
+            member.tell(NAMES, found)
 
     def retry_now(self, backend: str) -> None:
         """There is reason to believe that it is back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from gateway.core.model import Address, Backend
@@ -12,6 +12,14 @@ from gateway.core.process.listeners import is_address
 def is_name(address: Address) -> bool:
     """Whether its host has to be resolved."""
     return not address.path and not is_address(address.host)
+
+
+def fresh_hosts(addresses: Iterable[Address]) -> dict[str, float]:
+    """The hosts of addresses, each with the seconds that what it was resolved to is taken for."""
+    hosts: dict[str, float] = {}
+    for address in addresses:
+        hosts[address.host] = min(address.fresh, hosts.get(address.host, address.fresh))
+    return hosts
 
 
 def each_address(backend: Backend, known: Callable[[str], tuple[str, ...]]) -> Backend:
