@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,8 @@ def test_a_cluster_is_two_gateways_that_share_limits_config_and_keys_behind_a_pr
     first, second = ALL["gateway"], ALL["gateway-2"]
     assert words(second["command"])[-1] == "/config/cluster.conf"
     assert first["command"][-1] == "/config/${GATEWAY_CONF:-gateway}.conf"
-    for key in ("networks", "volumes", "environment", "stop_grace_period", "healthcheck"):
+    assert first["networks"].keys() == second["networks"].keys()
+    for key in ("volumes", "environment", "stop_grace_period", "healthcheck"):
         assert first[key] == second[key]
     cluster = load_process(str(ROOT / "config/compose/cluster.conf"))
     plain = load_process(str(ROOT / "config/compose/gateway.conf"))
@@ -206,12 +208,29 @@ def test_a_cluster_is_two_gateways_that_share_limits_config_and_keys_behind_a_pr
         plain.store_uri,
     )
     proxy = (ROOT / "config/compose/haproxy.cfg").read_text()
-    assert re.findall(r"server \w+ ([\w-]+):8080", proxy) == ["gateway", "gateway-2"]
+    reached = [one["networks"]["cluster"]["ipv4_address"] for one in (first, second)]
+    assert re.findall(r"server \w+ ([\d.]+):8080", proxy) == reached
     assert "GET uri /readyz" in proxy and "check port 8081" in proxy
     for name in ("redis", "zookeeper"):
         assert ALL[name]["networks"] == ["cluster"] and "ports" not in ALL[name]
     assert COMPOSE["networks"]["cluster"]["internal"] is True
     assert ALL["haproxy"]["ports"] == ["127.0.0.1:8090:8080"]
+
+
+def test_the_address_of_the_proxy_in_front_and_no_other_may_say_who_a_client_is() -> None:
+    fixed = {
+        name: service["networks"]["cluster"]["ipv4_address"]
+        for name, service in ALL.items()
+        if isinstance(service["networks"], dict) and service["networks"]["cluster"]
+    }
+    assert ROUTING["trusted_proxies"] == [fixed["haproxy"]]
+    assert len(set(fixed.values())) == len(fixed) == 3
+    (given,) = COMPOSE["networks"]["cluster"]["ipam"]["config"]
+    for address in map(ip_address, fixed.values()):
+        assert address in ip_network(given["subnet"])
+        assert address not in ip_network(given["ip_range"]), "another container could get it first"
+    proxy = (ROOT / "config/compose/haproxy.cfg").read_text()
+    assert "set-header X-Forwarded-For %[src]" in proxy and "del-header x-forwarded- -m beg" in proxy
 
 
 def test_haproxy_takes_its_config() -> None:
@@ -274,7 +293,8 @@ def test_over_tcp_a_backend_believes_the_gateway_and_no_neighbour(tmp_path: Path
     public, admin = str(free_port()), str(free_port())
     ports = {name: str(free_port()) for name in BACKENDS}
     conf, routing = tmp_path / "config/gateway.conf", tmp_path / "config/routing.yaml"
-    text = conf.read_text().replace("/data", f"{tmp_path}/data")
+    text = conf.read_text().replace("[gateway]", "[gateway]\nworkers = 1")
+    text = text.replace("/data", f"{tmp_path}/data")
     text = text.replace("0.0.0.0:8080", f"127.0.0.1:{public}")
     text = re.sub("uri = .*", f"uri = sqlite:{tmp_path}/documents", text)
     conf.write_text(text.replace("0.0.0.0:8081", f"127.0.0.1:{admin}"))
@@ -308,7 +328,8 @@ def test_the_gateways_command_serves_with_this_config(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "config/compose", tmp_path / "config")
     conf = tmp_path / "config/gateway.conf"
     admin = str(free_port())
-    text = conf.read_text().replace("0.0.0.0:8080", f"127.0.0.1:{free_port()}")
+    text = conf.read_text().replace("[gateway]", "[gateway]\nworkers = 1")
+    text = text.replace("0.0.0.0:8080", f"127.0.0.1:{free_port()}")
     text = text.replace("0.0.0.0:8081", f"127.0.0.1:{admin}").replace("= /data", f"= {tmp_path}/data")
     with server.serve(tmp_path) as uri:
         # The server of the tests is no replica set.
