@@ -27,7 +27,7 @@ def write_conf(
     (folder / "routing.yaml").write_text(text, "utf-8")
     conf = folder / "gateway.conf"
     conf.write_text(
-        f"[gateway]\nlisten = {listen}\nrouting = routing.yaml\ndata = var\ndrain = 5\n\n"
+        f"[gateway]\nlisten = {listen}\nworkers = 1\nrouting = routing.yaml\ndata = var\ndrain = 5\n\n"
         f"[admin]\nlisten = {admin}\n\n{extra}",
         "utf-8",
     )

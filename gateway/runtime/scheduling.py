@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import struct
 import sys
@@ -27,8 +28,30 @@ def processors() -> int:
 
 
 def workers(wanted: int) -> int:
-    """How many processes serve. wanted: 0 for half of the processors: the other half is for the backends."""
-    return wanted or max(1, processors() // 2)
+    """How many processes serve. wanted: 0 for half of the processors, or of the quota that a container has of
+    their time: the other half is for the backends."""
+    return wanted or max(1, int(min(processors(), quota()) / 2))
+
+
+def quota(process: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> float:
+    """How many processors' time the control groups (cgroups, version 2) of this process may take; infinite
+    without a limit, or where none can be read. Each group above counts too."""
+    try:
+        lines = process.read_text().splitlines()
+    except OSError:
+        return math.inf
+    path = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    own = groups / path
+    all_ = [folder for folder in (own, *own.parents) if folder.is_relative_to(groups)]
+    return min(_quota(folder / "cpu.max") for folder in all_)
+
+
+def _quota(file: Path) -> float:
+    try:
+        most, period = file.read_text().split()
+        return float(most) / float(period)  # float("max") is none
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def lower_priority(niceness: int, time_slice: int = THREAD_SLICE) -> None:

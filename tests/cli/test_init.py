@@ -220,7 +220,7 @@ def test_who_has_only_the_wheel_gets_a_gateway_that_answers(installed: Path, tmp
     config = folder / "gateway.conf"
     public, admin = free_port(), free_port()
     text = config.read_text().replace(":8080", f":{public}").replace(":8081", f":{admin}")
-    config.write_text(text)
+    config.write_text(text.replace("[gateway]", "[gateway]\nworkers = 1"))
     before = names(folder)
     with running(installed, folder) as said:
         (advised,) = re.findall(r"^curl .*$", made.stdout, re.MULTILINE)

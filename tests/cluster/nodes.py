@@ -87,6 +87,7 @@ def gateway(name: str, node: Namespace, folder: Path) -> Program:
     (folder / "routing.yaml").write_text(routing())
     conf = f"""[gateway]
 listen = {GATEWAYS[name]}:{PORT}
+workers = 1
 routing = ../routing.yaml
 data = var
 [admin]

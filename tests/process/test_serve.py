@@ -30,7 +30,8 @@ class Serving:
         public, admin = free_port(), free_port()
         self.public, self.admin = f"http://127.0.0.1:{public}", f"http://127.0.0.1:{admin}"
         self.conf = write_conf(folder, routing, listen=f"127.0.0.1:{public}", admin=f"127.0.0.1:{admin}")
-        self.conf.write_text(self.conf.read_text().replace("drain = 5", f"drain = 5\n{more}"))
+        text = self.conf.read_text().replace("drain = 5", f"drain = 5\n{more}")
+        self.conf.write_text(text.replace("workers = 1\n", "", "workers" in more))
         self.log = folder / "log"
         self.folder = folder
 

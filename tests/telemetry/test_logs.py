@@ -144,7 +144,8 @@ async def test_a_gateway_whose_log_nobody_reads_serves_on(tmp_path: Path) -> Non
     ports = _free_port(), _free_port()
     listen = [f"listen = 127.0.0.1:{port}" for port in ports]
     conf = tmp_path / "gateway.conf"
-    conf.write_text(f"[gateway]\n{listen[0]}\nrouting = routing.yaml\ndata = var\n[admin]\n{listen[1]}\n")
+    where = "workers = 1\nrouting = routing.yaml\ndata = var\n"
+    conf.write_text(f"[gateway]\n{listen[0]}\n{where}[admin]\n{listen[1]}\n")
     (tmp_path / "routing.yaml").write_text(ROUTING)
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)

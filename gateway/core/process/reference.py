@@ -22,7 +22,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             "*:8080 proxy",
             "where clients are served: host:port or unix:/path, and options behind it; a line for each",
         ),
-        "workers": Key("1", "auto", "processes that serve; auto: half of the processors"),
+        "workers": Key("auto", "4", "processes that serve; auto: half of the processors, at least 1"),
         "routing": Key(
             "routing.yaml", "/srv/shop/routing.yaml", "the live config, while [config] source is file"
         ),

@@ -193,13 +193,13 @@ class _Reader:
         return value
 
     def workers(self) -> int:
-        text = self.text("gateway", "workers", "1").lower()
+        text = self.text("gateway", "workers", "auto").lower()
         if text == "auto":
             return 0
         if not re.fullmatch("[0-9]{1,3}", text, re.ASCII) or not 1 <= int(text) <= _WORKERS:
             hint = "write auto, for half of the processors, or how many processes serve"
             self.wrong("gateway", "workers", f"{text!r} is no number from 1 to {_WORKERS}", hint)
-            return 1
+            return 0
         return int(text)
 
     def share(self, section: str, key: str) -> float:

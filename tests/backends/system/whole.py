@@ -78,6 +78,7 @@ def write_config(folder: Path) -> tuple[int, int]:
     text = text.replace("127.0.0.1:8080", f"127.0.0.1:{public}").replace(
         "127.0.0.1:8081", f"127.0.0.1:{admin}"
     )
+    text = text.replace("workers = auto", "workers = 1")
     text = text.replace("data = ../var", "data = var").replace("cwd = ..", f"cwd = {ROOT}")
     (folder / "gateway.conf").write_text(text)
     for name in ("routing.yaml", "demo.yaml"):

@@ -93,6 +93,11 @@ def test_every_word_is_read() -> None:
     assert config.spool == 64 * 1024**2
 
 
+def test_as_many_processes_serve_as_the_machine_allows_where_no_number_is_written() -> None:
+    for text, workers in (("", 0), ("[gateway]\nworkers = AUTO", 0), ("[gateway]\nworkers = 3", 3)):
+        assert parse(text).workers == workers
+
+
 def test_no_access_log_is_an_empty_word() -> None:
     assert parse("[log]\naccess =").access_log == ""
 
