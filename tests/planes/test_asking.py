@@ -167,9 +167,9 @@ async def test_of_one_that_hangs_the_rest_is_shown_and_what_it_said_is_asked_aga
         one.hangs = True
         await other.count(1)
         with caplog.at_level(logging.WARNING):
-            assert len(await planes.ask("state", wait=0.05)) == 1
+            assert len(await planes.ask("state", wait=1.0)) == 1
         assert "worker 0 (pid 1000), asked for its state: no answer" in caplog.text
-        states = {one["worker"]: one["state"] for one in await planes.workers(wait=0.05)}
+        states = {one["worker"]: one["state"] for one in await planes.workers(wait=1.0)}
         assert states == {0: "silent", 1: "ready"}
         one.hangs = False
         list(one.reporter.changed())  # as if the answer came too late
