@@ -17,6 +17,7 @@ from gateway.config.nodes.mongo import MongoNodes
 from gateway.config.nodes.nodes import LAG, Alone, Heard, Node, Nodes, Registry, Unreachable
 from gateway.config.nodes.zookeeper import ZooKeeperNodes
 from gateway.config.zookeeper import Remove, ZooKeeper
+from gateway.core.process.listeners import Listen
 from tests.eventually import eventually_await
 from tests.store.mongo import server as mongo_server
 from tests.support.zookeeper_server import zookeeper_server
@@ -59,7 +60,7 @@ def nodes(registry: Registry, clock: Clock, revision: int = 7) -> Nodes:
         source=SimpleNamespace(kind="zookeeper", available=True),
         refusal=None,
     )
-    return Nodes(registry, live, "own", [("127.0.0.1", 8081)], now=clock, wall=clock)
+    return Nodes(registry, live, "own", [Listen("127.0.0.1", 8081)], now=clock, wall=clock)
 
 
 def lagging(view: dict[str, Any]) -> dict[str, str]:
