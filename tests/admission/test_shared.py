@@ -176,6 +176,27 @@ async def test_a_quiet_tenant_of_one_process_is_not_kept_out_by_a_noisy_one_of_a
     assert sorted(before)[10] <= 8  # of the 52 that waited when it came
 
 
+async def test_a_process_whose_queue_never_ends_gives_back_what_another_one_needs(hosts: list[Host]) -> None:
+    where = backend(4, reserve=0)
+    hosts.append(host := Host(where))
+    one, other = host.worker("one"), host.worker("other")
+    stop = asyncio.Event()
+
+    async def noisy() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(GatewayError):
+                seat = await one.admission.admit(call_of("noisy"), where, 30.0)
+                await takes(0.005)
+                seat.release()
+
+    tasks = [asyncio.create_task(noisy()) for _ in range(12)]
+    await eventually(lambda: one.admission.waiting()["b"] > 4)
+    seat = await other.admission.admit(call_of("quiet"), where, 30.0)
+    stop.set()
+    seat.release()
+    await asyncio.gather(*tasks)
+
+
 async def test_seats_of_a_killed_process_are_free_but_for_those_in_use(hosts: list[Host]) -> None:
     where = backend(8)
     hosts.append(host := Host(where))
