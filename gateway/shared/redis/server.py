@@ -125,7 +125,9 @@ class Server:
 
     def _why(self, error: Exception) -> str:
         """Without what a connection says of its credentials."""
-        if isinstance(error, AuthenticationError) and "required" in str(error):
+        # Who has not signed in may not send a long command: "unauthenticated multibulk length".
+        is_auth = isinstance(error, AuthenticationError) and "required" in str(error)
+        if is_auth or "unauthenticated" in str(error):
             return "it asks for a password: write it in [shared] uri"
         if isinstance(error, ResponseError):
             code = str(error).partition(" ")[0]
