@@ -215,7 +215,8 @@ def _process_problems(config: ProcessConfig) -> tuple[list[Problem], list[str]]:
 
 
 def _mtls_notes(routes: Iterable[Route[Any, Any]], config: ProcessConfig) -> Iterable[str]:
-    """Where routes take clients' certificates that no public listener asks for."""
+    """Where routes take clients' certificates that no public listener asks for, or those of authorities that
+    may each name whom they like."""
     asks = {one.name for one in config.tls if one.verify}
     named = [one.name for one in routes if one.callers is not None and "mtls" in one.callers.kinds]
     if named and not any(one.tls in asks for one in config.listen):
@@ -224,6 +225,13 @@ def _mtls_notes(routes: Iterable[Route[Any, Any]], config: ProcessConfig) -> Ite
             f"auth: [mtls] of {shown}: no client can show"
             f" a certificate; in {console.short(config.path)}, write verify = ca.pem in a section [tls:NAME],"
             " and tls=NAME behind an address of [gateway] listen"
+        )
+    used = {one.tls for one in config.listen}
+    verify = {one.verify: f"[tls:{one.name}]" for one in config.tls if one.verify and one.name in used}
+    if named and len(verify) > 1:
+        yield (
+            f"{' and '.join(verify.values())} verify with different authorities: a certificate of each may be"
+            " any entry of `certificates`; let only authorities that you run be there"
         )
 
 

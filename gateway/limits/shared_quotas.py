@@ -69,7 +69,7 @@ class SharedQuotas:
             self._totals.update(totals_of(grant))
 
     def lost(self, now: float) -> None:
-        """See `Part`."""
+        """See `Part`. It may have been counted all the same: then it is counted twice, never not at all."""
         for tenant, requests in self._told.items():
             self._new[tenant] = self._new.get(tenant, 0) + requests
         self._told = {}

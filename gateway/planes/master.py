@@ -83,9 +83,7 @@ class Master:
         self.callers = Callers(self._ground, _unlimited)
         self.signer = Signer(folder, config.tokens.issuer, wall)
         self.metrics = Metrics()
-        self.services = Services(
-            self._ground, Quotas(folder / QUOTAS, wall), lambda: self.live.current.backends
-        )
+        self.services = Services(self._ground, Quotas(folder / QUOTAS, wall))
         for instrument in self.services.instruments():
             self.metrics.add(instrument)
         self.tls = self._ground.tls((*config.listen, *config.admin))

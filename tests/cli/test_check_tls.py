@@ -61,6 +61,13 @@ def test_routes_that_take_certificates_which_no_listener_asks_for_are_noted(
     (tmp_path / "gateway.conf").write_text(f"{CONF}verify = tls/ca.pem\n")
     assert main.main(["check"]) == 0
     assert "note:" not in capsys.readouterr().err
+    (tmp_path / "partner.pem").write_bytes((ca.folder / "ca.pem").read_bytes())
+    partner = CONF.partition("[tls:public]")[2]
+    both = f"{CONF}verify = tls/ca.pem\n".replace("tls=public", "tls=public, 127.0.0.1:8444 tls=partner")
+    (tmp_path / "gateway.conf").write_text(f"{both}[tls:partner]{partner}verify = partner.pem\n")
+    assert main.main(["check"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "[tls:public] and [tls:partner] verify with different authorities" in said
 
 
 def test_explain_says_whose_a_clients_certificate_is(

@@ -274,7 +274,7 @@ async def test_workers_of_two_hosts_share_seats_and_what_a_killed_one_had_inside
             (tmp_path / name).mkdir()
             config = process_config(tmp_path / name, shared=SharedSettings(server.uri))
             ground = Ground(config, tmp_path / name, name.encode() * 16, str(tmp_path / name))
-            hosts.append(Services(ground, Quotas(tmp_path / name / "quotas.sqlite"), dict))
+            hosts.append(Services(ground, Quotas(tmp_path / name / "quotas.sqlite")))
         one, other = hosts
         try:
             for host in hosts:

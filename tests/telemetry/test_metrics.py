@@ -241,10 +241,13 @@ class App(asab.Application):
         metrics = Metrics()
         metrics.add_source(process.instruments)
         before = metrics.render()
-        await asyncio.sleep(0.9)
-        time.sleep(0.4)
-        await asyncio.sleep(0.05)
-        after = metrics.render()
+        for _ in range(200):  # until the loop was blocked when its lag was about to be measured
+            await asyncio.sleep(0.05)
+            time.sleep(0.4)
+            await asyncio.sleep(0)
+            after = metrics.render()
+            if float(after.split("process_event_loop_lag_seconds ")[-1].split()[0]) > 0.1:
+                break
         process.close()
         print(json.dumps([before, after]))
         self.stop()

@@ -9,7 +9,7 @@ from gateway.core.shared.seats import Grant
 
 class Holding:
     """The lease of one pool. lease: seats by address; held: all of them. part, reserve, even: as the
-    book said last, see Grant. short: more was wanted than there was. changed: the book has not heard what
+    book said last, see Grant. changed: the book has not heard what
     was given back."""
 
     def __init__(self) -> None:

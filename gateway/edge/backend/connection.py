@@ -171,7 +171,8 @@ class SecuredConnection(Connection):
 
     def eof_received(self) -> None:
         """The server ended TLS: nothing is missing of what it sent. The end of the connection below says
-        nothing, since whoever is between can make it (RFC 9112 section 9.8)."""
+        nothing, since whoever is between can make it (RFC 9112 section 9.8). uvloop calls this for the first
+        alone; asyncio's own loop calls it for both."""
         self.ended = True
         super().eof_received()
 

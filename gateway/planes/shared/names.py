@@ -18,7 +18,8 @@ NAMES = "names"  # the message that has them
 
 class HostNames:
     """Those of the live config. reach(backends): these are its backends now, with each address in place of
-    its name. tell(found): to all workers, where that has changed by what was resolved."""
+    its name. tell(found): to all workers, where that has changed by what was resolved. reached: the backends
+    as they were given to reach."""
 
     def __init__(
         self,
@@ -31,7 +32,7 @@ class HostNames:
         self._names.when_resolved(lambda host, gone: self._resolved())
         self._hosts: Mapping[str, float] = {}
         self._backends: Mapping[str, Backend] = {}  # as in the live config, and as they are now
-        self._reached: Mapping[str, Backend] = {}
+        self.reached: Mapping[str, Backend] = {}
 
     def found(self) -> Found:
         """What is known now."""
@@ -43,8 +44,8 @@ class HostNames:
         self._hosts = fresh_hosts(one for backend in each for one in backend.addresses if is_name(one))
         self._names.keep(self._hosts)
         self._backends = backends
-        self._reached = self._each()
-        self._reach(self._reached)
+        self.reached = self._each()
+        self._reach(self.reached)
 
     def refresh(self) -> None:
         """Resolve again what is due. About once a second."""
@@ -54,7 +55,7 @@ class HostNames:
         return {name: each_address(one, self._names.known) for name, one in self._backends.items()}
 
     def _resolved(self) -> None:
-        before, self._reached = self._reached, self._each()
-        if self._reached != before:
-            self._reach(self._reached)
+        before, self.reached = self.reached, self._each()
+        if self.reached != before:
+            self._reach(self.reached)
             self._tell(self.found())

@@ -7,11 +7,10 @@ with is made in planes/shared/sharing.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
-from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge, Instrument
 from gateway.core.shared import quotas, rates, seats
 from gateway.core.shared.once import Full, OnceBook
@@ -45,17 +44,16 @@ class Member(Protocol):
 
 class Services:
     """start() once, before the workers; close() once. counts: what is counted of quotas on this host.
-    backends: of the live config.
 
     books: what is leased to workers. With Redis there are none: each worker's reports go there. health: the
     circuits of the host. names: those that stand for several servers.
     """
 
-    def __init__(self, ground: Ground, counts: Quotas, backends: Callable[[], Mapping[str, Backend]]) -> None:
+    def __init__(self, ground: Ground, counts: Quotas) -> None:
         self._counts = counts
         self._members: dict[str, Member] = {}
         self._seats = HostSeats(
-            lambda name, parts: self._tell(name, SEATS, dict(parts)), backends, ground.now
+            lambda name, parts: self._tell(name, SEATS, dict(parts)), lambda: self.names.reached, ground.now
         )
         self.health = Health(lambda backend: self._circuits.changed(backend), ground.now)
         self._circuits = HostCircuits(
@@ -154,9 +152,6 @@ class Services:
     def _stop_looking(self) -> None:
         if self._task is not None:
             self._task.cancel()
-
-    def _call(self, member: str, parts: Mapping[str, int]) -> None:
-        self._tell(member, SEATS, dict(parts))
 
     def _tell(self, member: str, name: str, body: Any) -> None:
         if member in self._members:

@@ -18,7 +18,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from gateway.core.openmetrics import Gauge, Instrument
@@ -57,12 +57,12 @@ class RedisEngine:
     ) -> None:
         self.away = ""
         self.members = 0
-        self.exchanges = self.failures = 0
+        self.failures = 0
         self._settings = settings
         self._member = member
         self._share = share
         self._now = now
-        self._since = time()
+        self._since = self._now()
         self._server = Server(settings)
         self._silent = silent
         self._epoch, self._known = "", 0  # exchanges in it
@@ -78,7 +78,7 @@ class RedisEngine:
 
     async def start(self) -> None:
         """Ask it for the first time; then it may be away as well as later."""
-        self._since = time()
+        self._since = self._now()
         await self.beat()
         if not self.away:
             L.info("%s is shared with %d in all", self._settings.where, self.members)
@@ -192,7 +192,6 @@ class RedisEngine:
             self._kept.lost(holder, pools)
             self._gone(str(away))
             return None
-        self.exchanges += 1
         self._heard_at = max(self._heard_at, asked_at)
         self._here(reply[0].decode(), int(reply[1]), int(reply[2]))
         rest = iter(reply[3:])
@@ -210,7 +209,7 @@ class RedisEngine:
     def _here(self, epoch: str, members: int, count: int) -> None:
         if self.away:
             L.info("%s is back after %.0f s: what was used meanwhile is told", *self._said())
-            self.away, self._since = "", time()
+            self.away, self._since = "", self._now()
         elif self._epoch and epoch != self._epoch:
             L.warning(
                 "%s has lost what it kept (it was flushed, or another one has taken its place): rates, quotas"
@@ -225,7 +224,7 @@ class RedisEngine:
         if self.away:
             self.away = why
             return
-        self.away, self._since = why, time()
+        self.away, self._since = why, self._now()
         scale = self._scale
         self._book = rates.RateBook(scale, settles_at=self._now() + rates.SETTLE, epoch=f"away {self._since}")
         L.warning(
@@ -235,4 +234,4 @@ class RedisEngine:
         )
 
     def _said(self) -> tuple[str, float]:
-        return self._settings.where, time() - self._since
+        return self._settings.where, self._now() - self._since
