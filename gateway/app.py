@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, time
@@ -158,7 +159,8 @@ class Gateway:
         await self.control.reload()
         refused, names = "", []
         try:
-            names = changes.named(changes.changed(self.config, conf.read(self.config.path)))
+            now = await asyncio.to_thread(conf.read, self.config.path)
+            names = changes.named(changes.changed(self.config, now))
         except conf.Unusable as error:
             refused = conf.why(self.config.path, error)
         return {"workers": 0, "restart": names, "refused": refused}

@@ -6,6 +6,7 @@ bounded: beyond `limit` sets of label values, new ones count under `other`.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -180,6 +181,12 @@ class Series:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1) if counts is None else counts
         self.sum = sum
+
+    def follow(self, before: float) -> None:
+        """The sum was this before. Floats that are added in another order may give a little less, which a
+        reader would take for a restart."""
+        if math.isclose(self.sum, before, rel_tol=1e-9):
+            self.sum = max(self.sum, before)
 
     def observe(self, value: float) -> None:
         """Count a value."""

@@ -749,8 +749,8 @@ async def test_problems_as_text_are_one_a_line(setting: Setting) -> None:
     assert describe(setting.path, caught.value.problems).splitlines() == [
         f"  {setting.path}:1: version: 2 is not 1 (write version: 1)",
         f"  {setting.path}:2: zzz: the key 'zzz' is unknown "
-        "(remove it; known here: backends, client_limit, front_page, issuers, rate_limit_headers, routes,"
-        " tenants, trusted_proxies, version)",
+        "(remove it; known here: backends, certificates, client_limit, front_page, issuers,"
+        " rate_limit_headers, routes, tenants, trusted_proxies, version)",
     ]
 
 

@@ -134,7 +134,7 @@ def serve(folder: Path, edit: Edit | None = None) -> Iterator[tuple[Site, Server
     if edit is not None:
         edit(routing)
     (folder / "routing.yaml").write_text(yaml.safe_dump(routing, sort_keys=False))
-    conf = keys.fill("gateway.conf", port, ADMIN=admin)
+    conf = keys.fill("gateway.conf", port, ADMIN=admin, WORKERS=1)
     gunicorn = [sys.executable, "-m", "gunicorn", "tests.faults.attacked_apps:threaded", "--bind"]
     gunicorn += [
         f"127.0.0.1:{threaded}",

@@ -15,6 +15,7 @@ import requests
 
 from gateway.app import Gateway
 from gateway.auth.api_keys import new_key
+from gateway.core.process.listeners import Listen
 from tests import harness
 from tests.eventually import eventually_await
 from tests.fakes import Backend, RawClient, always, answer
@@ -50,7 +51,7 @@ async def test_tokens_that_a_gateway_gives_for_api_keys_pass_another_one_before_
     async with Backend(always(answer())) as backend:
         inner = harness.routing([])
         tokens = replace(harness.process_config(folders[0]).tokens, issuer=url)
-        own = {"listen": (("127.0.0.1", port),), "tokens": tokens}
+        own = {"listen": (Listen("127.0.0.1", port),), "tokens": tokens}
         trusted = {"issuer": url, "audiences": ["gateway"], "discovery": True, "tenants": ["acme"]}
         outer = harness.routing(
             [harness.route("svc", "app", issuers=["inner"])],

@@ -150,6 +150,7 @@ class Totals:
     def __init__(self) -> None:
         self._living: dict[Hashable, Report] = {}
         self._ended = Report()
+        self._sums: dict[tuple[str, str], float] = {}  # of histograms, as they were shown last
 
     def join(self, process: Hashable) -> None:
         """It counts from now on."""
@@ -193,7 +194,18 @@ class Totals:
         for process, report in self._living.items():
             merged.merge(report, kinds=_GROWS if process in silent else ())
         merged.merge(self._ended)
+        self._keep_sums(merged)
         return list(merged.metrics.values())
+
+    def _keep_sums(self, merged: Report) -> None:
+        """Those of histograms never go down."""
+        sums: dict[tuple[str, str], float] = {}
+        for name, metric in merged.metrics.items():
+            for label_text, value in metric.values.items():
+                if isinstance(value, Series):
+                    value.follow(self._sums.get((name, label_text), 0.0))
+                    sums[name, label_text] = value.sum
+        self._sums = sums
 
 
 def _sum(one: Series, other: Series) -> Series:
