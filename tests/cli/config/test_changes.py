@@ -223,7 +223,7 @@ def test_ctrl_c_in_the_countdown_leaves_it_to_the_gateway(operated: Operated) ->
     with operated.terminal("apply", operated.file(SLOWER), "--confirm-within", "50s") as terminal:
         terminal.until("press Enter to confirm")
         terminal.type("\x03")
-        assert terminal.ended() == 130
+        assert terminal.ended() == 130, terminal.shown
         assert "It still goes back in" in terminal.shown and f"confirm {base + 1}" in terminal.shown
     assert operated.run("confirm", str(base + 1)).code == 0
 
