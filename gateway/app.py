@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-from gateway.auth.keys import CURSOR_KEY, ensure_secret
 from gateway.call import Snapshot
 from gateway.config.following import Following
 from gateway.config.refusal import Refusal
@@ -23,14 +20,12 @@ from gateway.planes import conf
 from gateway.planes.asking import OnePlane
 from gateway.planes.control import ControlPlane, Served
 from gateway.planes.data import DataPlane
-from gateway.planes.ground import Ground
+from gateway.planes.ground import take
 from gateway.planes.shown import Shown
 from gateway.planes.steps import ENDING, Step, end
-from gateway.process import lock
-from gateway.process.folders import data_folder, socket_folder
 from gateway.process.supervisor import Supervisor
+from gateway.runtime import threads
 from gateway.runtime.periodic import Boundary
-from gateway.setting_errors import named_by
 
 
 class Gateway:
@@ -58,12 +53,8 @@ class Gateway:
         self.config = config
         self._on_snapshot = on_snapshot
         self._telling = Boundary("what follows from a new routing config")
-        with named_by("[gateway] data", config.path, config.data):
-            folder = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
-            self._lock = lock.acquire(folder, config.listen + config.admin, supervise=supervise)
-            secret = ensure_secret(folder / CURSOR_KEY)
-        self.sockets = socket_folder(config.data)
-        self._ground = Ground(config, folder, secret, self.sockets, application, now, wall, held)
+        self._ground, self._lock = take(config, application, now, wall, held, supervise=supervise)
+        self.sockets = self._ground.sockets
         self.data = data = DataPlane(self._ground)
         served = Served(data.target, lambda: data.listener.bound, data.recent.pickled)
         follows = Following(self._applied, self._refused)
@@ -159,7 +150,7 @@ class Gateway:
         await self.control.reload()
         refused, names = "", []
         try:
-            now = await asyncio.to_thread(conf.read, self.config.path)
+            now = await threads.run(threads.CONFIG, conf.read, self.config.path)
             names = changes.named(changes.changed(self.config, now))
         except conf.Unusable as error:
             refused = conf.why(self.config.path, error)

@@ -86,7 +86,11 @@ class Health:
         if not circuit.heard:
             circuit.heard_from()
         if circuit.failures:
-            self._changed(address, circuit.succeeded(self._now()))
+            self._succeeded(address, circuit)
+
+    def _succeeded(self, address: Address, circuit: Circuit) -> None:
+        """A response after failures."""
+        self._changed(address, circuit.succeeded(self._now()))
 
     def failed(self, address: Address, kind: Failure, detail: str = "") -> None:
         """A request or a probe failed by the address's doing."""

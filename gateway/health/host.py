@@ -156,18 +156,9 @@ class FollowedHealth(Health):
         circuit = self._broken.get(address.text)
         return circuit is None or (circuit.fit(self._now()) and self._try(address, circuit, holder))
 
-    def responded(self, address: Address, status: int) -> None:
+    def _succeeded(self, address: Address, circuit: Circuit) -> None:
         """See Health."""
-        circuit = self._circuits.get(address.text)
-        if circuit is None:
-            return
-        if status >= 500 and circuit.rule.server_errors:
-            self.failed(address, "status", f"status {status}")
-            return
-        if not circuit.heard:
-            circuit.heard_from()
-        if circuit.failures:
-            self._say(address, "responded")
+        self._say(address, "responded")
 
     def failed(self, address: Address, kind: Failure, detail: str = "") -> None:
         """See Health."""

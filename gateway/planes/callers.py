@@ -18,6 +18,8 @@ from gateway.edge.backend.origin import ALONE, Flights, Origins
 from gateway.planes.ground import Ground
 from gateway.planes.steps import ENDING, Step
 
+KEYS_POLL = 1.0  # seconds between two looks whether keys are due
+
 
 class Callers:
     """limit: counts a call of a client that is not known, by its address (ClientLimit). once, flights: what

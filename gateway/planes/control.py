@@ -35,7 +35,7 @@ from gateway.process.supervisor import OnEvent, Supervisor
 from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger(__name__)
-_KEYS_POLL = 1.0  # seconds between two looks at who is an operator
+_OPERATORS_POLL = 1.0  # seconds between two looks at who is an operator
 _BACKENDS_END = 14.0  # seconds that the backends may take at the end: they have 8 s themselves
 
 
@@ -147,7 +147,7 @@ class ControlPlane:
 
     def watch(self) -> None:
         """Follow the config's source, the clock, and who is an operator, from now on."""
-        operators = PeriodicTask("following who is an operator", _KEYS_POLL, self.operators.refresh)
+        operators = PeriodicTask("following who is an operator", _OPERATORS_POLL, self.operators.refresh)
         for watch in (self.live.watch(), self.live.watch_time(), self.nodes.watch(), operators.run()):
             self._tasks.append(asyncio.create_task(watch))
 

@@ -40,7 +40,7 @@ from gateway.edge.websocket.tunnel import Tunnels
 from gateway.health.circuits import Health
 from gateway.health.probes import Probes
 from gateway.life import Life, Live, Policies
-from gateway.planes.callers import Callers
+from gateway.planes.callers import KEYS_POLL, Callers
 from gateway.planes.ground import Ground
 from gateway.planes.shared.sharing import Sharing
 from gateway.planes.steps import ENDING, Step, end, end_tasks
@@ -60,7 +60,6 @@ from gateway.telemetry.recent import RecentRequests
 L = logging.getLogger(__name__)
 _LAST_LINES = 0.3  # seconds that the access log may take when the process ends at once
 _REOPENING = 5.0  # seconds that are waited for it
-KEYS_POLL = 1.0  # seconds between two looks whether keys are due
 
 
 class DataPlane:

@@ -9,10 +9,14 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
+from gateway.auth.keys import CURSOR_KEY, ensure_secret
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 from gateway.edge.client.sockets import HeldSockets
 from gateway.edge.tls.sites import TlsSites
+from gateway.process import lock
+from gateway.process.folders import data_folder, socket_folder
+from gateway.process.lock import FolderLock
 from gateway.setting_errors import named_by
 
 
@@ -50,3 +54,13 @@ class Ground:
     def named(self, setting: str, path: str) -> AbstractContextManager[None]:
         """What fails inside is said with the setting that names the path."""
         return named_by(setting, self.config.path, path)
+
+
+def take(config: ProcessConfig, *more: Any, supervise: bool) -> tuple[Ground, FolderLock | None]:
+    """The ground of a process that is not a worker: makes the data folder, where it is not there, and locks
+    it. more: the members of Ground from `application` on. Raises what these raise, by the setting's name."""
+    with named_by("[gateway] data", config.path, config.data):
+        data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
+        held = lock.acquire(data, config.listen + config.admin, supervise=supervise)
+        secret = ensure_secret(data / CURSOR_KEY)
+    return Ground(config, data, secret, socket_folder(config.data), *more), held

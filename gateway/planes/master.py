@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-from gateway.auth.keys import CURSOR_KEY, ensure_secret
 from gateway.auth.signer import Signer
 from gateway.auth.signing_keys import SigningKeys
 from gateway.call import Call, Snapshot, Target
@@ -24,28 +23,26 @@ from gateway.edge.tls.sites import TlsSites
 from gateway.limits.quotas import Quotas
 from gateway.planes import conf
 from gateway.planes.asking import WorkerPlanes
-from gateway.planes.callers import Callers
+from gateway.planes.callers import KEYS_POLL, Callers
 from gateway.planes.control import ControlPlane, Served
 from gateway.planes.followed import told
-from gateway.planes.ground import Ground
+from gateway.planes.ground import take
 from gateway.planes.shared.names import NAMES
 from gateway.planes.shared.services import Services
 from gateway.planes.shared.sharing import QUOTAS
 from gateway.planes.steps import ENDING, Step, end, end_tasks
-from gateway.process import interpreter, lock
-from gateway.process.folders import data_folder, socket_folder
+from gateway.process import interpreter
 from gateway.process.supervisor import Supervisor
 from gateway.process.workers import sockets
 from gateway.process.workers.workers import Worker, Workers
+from gateway.runtime import threads
 from gateway.runtime.channel import Handler
 from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.scheduling import workers as workers_of
-from gateway.setting_errors import named_by
 from gateway.telemetry.metrics import Metrics
 
 L = logging.getLogger(__name__)
-_KEYS_POLL = 1.0  # seconds between two looks whether keys are due
-_NAMES_POLL = 1.0  # and whether names are
+_NAMES_POLL = 1.0  # seconds between two looks whether names are due
 _WORKER = "gateway.planes.worker"
 _SPARE = 15.0  # seconds that a worker may take beyond its drain, to close what it has
 
@@ -68,12 +65,8 @@ class Master:
         self.config, self.draining = config, False
         self._on_snapshot = on_snapshot
         self._telling = Boundary("what follows from a new routing config")
-        with named_by("[gateway] data", config.path, config.data):
-            folder = data_folder(Path(config.data))
-            self._lock = lock.acquire(folder, config.listen + config.admin, supervise=supervise)
-            secret = ensure_secret(folder / CURSOR_KEY)
-        self.sockets = socket_folder(config.data)
-        self._ground = Ground(config, folder, secret, self.sockets, application, now, wall, held)
+        self._ground, self._lock = take(config, application, now, wall, held, supervise=supervise)
+        folder = self._ground.data
         self._started = False
         self._addresses: list[sockets.Address] = []
         self._number = workers
@@ -89,7 +82,7 @@ class Master:
         self.tls = self._ground.tls((*config.listen, *config.admin))
         self.planes = WorkerPlanes(self._workers, self.metrics)
         self.lost = LostPaths(lambda: [one.listen.path for one in self._addresses if one.is_lost])
-        self.via, self.store_available = config.own_via(secret), True
+        self.via, self.store_available = config.own_via(self._ground.secret), True
         served = Served(_no_target, lambda: self.bound, self.planes.recent)
         follows = Following(self._applied, self._refused, self._spread)
         rooms = self._ground, self.callers, self.signer, served, follows, self._child_event
@@ -148,7 +141,7 @@ class Master:
             self.workers = self._make_workers()
             await self.workers.start()
             self.control.watch()
-            keys = PeriodicTask("loading the keys again", _KEYS_POLL, self._refresh_keys)
+            keys = PeriodicTask("loading the keys again", KEYS_POLL, self._refresh_keys)
             names = PeriodicTask("following the names of backends", _NAMES_POLL, self.services.names.refresh)
             watches = keys.run(), names.run(), self.planes.watch(), self.tls.watch(), self.workers.watch()
             self._tasks += map(asyncio.create_task, (*watches, self.lost.watch()))
@@ -249,8 +242,7 @@ class Master:
             self._roll_again = False
             outcome = {"workers": 0, "restart": [], "refused": ""}
             try:
-                config = conf.read(self.config.path)
-                TlsSites(config.tls, config.path)
+                config = await threads.run(threads.CONFIG, _read, self.config.path)
                 outcome["restart"] = self._left_to_a_restart(config)
                 await self._replace_workers(config)
                 outcome["workers"] = self.workers.number if self.workers is not None else 0
@@ -359,6 +351,13 @@ class _NoTarget:
 
 
 _NOTHING = _NoTarget()
+
+
+def _read(path: str) -> ProcessConfig:
+    """The config for new workers, once its certificates could be read, too. In a thread."""
+    config = conf.read(path)
+    TlsSites(config.tls, path)
+    return config
 
 
 def _no_target(of: TargetOf) -> Target:

@@ -45,9 +45,6 @@ def _note(what: str, argument: Any) -> None:
     while frame is not None and len(callers) < 40:
         callers.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
         frame = frame.f_back  # type: ignore[assignment]
-    # One look at a local folder's time after each commit: who listens there hears of it within a millisecond.
-    if what == "os.stat" and any(caller.startswith("told_names.py") for caller in callers):
-        return
     if not any(caller.startswith(("harness.py", "test_event_loop.py")) for caller in callers):
         _blocked.append(f"{what}({argument!r}) by {' <- '.join(callers[:6])}")
 

@@ -21,12 +21,16 @@ BEAT = 0.5  # seconds; how soon an idle process hears that others need its seats
 SEATS, CIRCUITS, CIRCUIT = "seats", "circuits", "circuit"  # messages: two from the master, one to it
 
 
-class NodeRooms:
-    """Makes the admission of a single process that shares seats with other hosts by Redis."""
+class _SeatRooms:
+    """Makes the admission of a process that leases seats. by_redis: from all hosts' together. beat: see
+    Leases."""
 
-    def __init__(self, ground: Ground, exchange: Exchange) -> None:
-        self._table = InUse.create()
-        self._leases = Leases(exchange.wait, exchange.kick, self._table, 1, ground.now, BEAT)
+    def __init__(
+        self, ground: Ground, exchange: Exchange, table: InUse, workers: int, *, by_redis: bool
+    ) -> None:
+        beat = BEAT if by_redis else None
+        self._by_redis = by_redis
+        self._leases = Leases(exchange.wait, exchange.kick, table, workers, ground.now, beat)
         exchange.add(self._leases)
 
     def admission(
@@ -37,8 +41,18 @@ class NodeRooms:
         age: Callable[[Address], float],
         unavailable: Callable[[Backend], GatewayError],
     ) -> SharedAdmission:
-        """Seats that are leased, of all that there are. share: counts while Redis was never reached."""
-        return SharedAdmission(self._leases, share=1.0, usable=usable, age=age, unavailable=unavailable)
+        """Seats that are leased: all that there are, where other hosts share them; share counts there while
+        Redis was never reached."""
+        share = 1.0 if self._by_redis else share
+        return SharedAdmission(self._leases, share=share, usable=usable, age=age, unavailable=unavailable)
+
+
+class NodeRooms(_SeatRooms):
+    """Makes the admission of a single process that shares seats with other hosts by Redis."""
+
+    def __init__(self, ground: Ground, exchange: Exchange) -> None:
+        self._table = InUse.create()
+        super().__init__(ground, exchange, self._table, 1, by_redis=True)
 
     def leave(self) -> None:
         """The process ends; one more exchange follows."""
@@ -49,17 +63,14 @@ class NodeRooms:
         self._table.close()
 
 
-class HostRooms:
+class HostRooms(_SeatRooms):
     """Makes the rooms of a data plane that are one on a host. table: where is written what is in use."""
 
     def __init__(self, ground: Ground, exchange: Exchange, channel: Channel, table: InUse) -> None:
         table.own()
+        config = ground.config
+        super().__init__(ground, exchange, table, workers(config.workers), by_redis=bool(config.shared.uri))
         self._channel = channel
-        self._by_redis = bool(ground.config.shared.uri)
-        beat = BEAT if self._by_redis else None
-        many = workers(ground.config.workers)
-        self._leases = Leases(exchange.wait, exchange.kick, table, many, ground.now, beat)
-        exchange.add(self._leases)
         self._trials = Trials(ground.data / _TRIALS)
         self._health: FollowedHealth | None = None
 
@@ -68,18 +79,6 @@ class HostRooms:
         tell = self._channel.tell
         self._health = FollowedHealth(lambda event: tell(CIRCUIT, event), self._trials, on_change, now)
         return self._health
-
-    def admission(
-        self,
-        *,
-        share: float,
-        usable: Callable[[Address], bool],
-        age: Callable[[Address], float],
-        unavailable: Callable[[Backend], GatewayError],
-    ) -> SharedAdmission:
-        """Seats that are leased: all that there are, where other hosts share them."""
-        share = 1.0 if self._by_redis else share
-        return SharedAdmission(self._leases, share=share, usable=usable, age=age, unavailable=unavailable)
 
     def handlers(self) -> Mapping[str, Handler]:
         """What the master tells."""

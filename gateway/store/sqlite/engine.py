@@ -129,12 +129,7 @@ class SQLiteDocumentStore:
         reads = Reads(files, self._readers, processors(), self._query_seconds)
         self._told = told = ToldNames(self._folder / _FEEDS, lambda name: feeds.notify(name))
         exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(SQLiteChangeLog(files, reads, told))
-
-        def changed(name: str) -> None:
-            feeds.notify(name)
-            told.tell(name)
-
-        files.report(changed=changed, log_full=exports.cut_off)
+        files.report(changed=feeds.notify, committed=told.tell, log_full=exports.cut_off)
         long_writes = LongWrites(files, self._pace)
         self._services = Services(
             feeds, self._jobs, set(), files, reads, Inline(files), exports, long_writes, set()

@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,12 +26,14 @@ _AT_ONCE = 64  # names that are taken in one turn of the event loop
 
 class ToldNames:
     """One process's part. on_name: called on the event loop with each name that another process told while
-    this one listens. Its methods are called on the event loop only; none blocks."""
+    this one listens. `tell` looks at the folder, so it is called in a writer thread; all others on the event
+    loop."""
 
     def __init__(self, folder: Path, on_name: Callable[[str], None]) -> None:
         self._folder = folder
         self._on_name = on_name
         self._own = f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+        self._lock = threading.Lock()  # of all that follows
         self._directory = -1  # paths of sockets are short: 107 bytes with the folder
         self._listening: socket.socket | None = None
         self._sending: socket.socket | None = None
@@ -45,7 +48,8 @@ class ToldNames:
         listening = socket.socket(socket.AF_UNIX, _KIND)
         try:
             durable.make_folder(self._folder)
-            self._open()
+            with self._lock:
+                self._open()
             listening.bind(self._path(self._own))
         except OSError:
             listening.close()
@@ -63,27 +67,26 @@ class ToldNames:
         self._forget(self._own)
 
     def tell(self, name: str) -> None:
-        """Tell all who listen in other processes."""
-        try:
+        """Tell all who listen in other processes. In any thread; never fails, since a commit came before."""
+        with self._lock, suppress(OSError):  # as a rule: nobody has ever listened, and there is no folder
             stamp = self._folder.stat().st_mtime_ns
-        except OSError:
-            return  # nobody has ever listened
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._read_listeners()
-        for listener in self._listeners:
-            self._send(name, listener)
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self._read_listeners()
+            for listener in self._listeners:
+                self._send(name, listener)
 
     def close(self) -> None:
         """Neither hear nor tell any more."""
         self.rest()
-        if self._sending is not None:
-            self._sending.close()
-            self._sending = None
-        if self._directory >= 0:
-            os.close(self._directory)
-            self._directory = -1
-        self._stamp, self._listeners = -1, []
+        with self._lock:
+            if self._sending is not None:
+                self._sending.close()
+                self._sending = None
+            if self._directory >= 0:
+                os.close(self._directory)
+                self._directory = -1
+            self._stamp, self._listeners = -1, []
 
     def _open(self) -> None:
         if self._directory < 0:

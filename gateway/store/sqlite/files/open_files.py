@@ -83,6 +83,7 @@ class TenantFile:
             on_settled=lambda: files.release(self),
             on_broken=lambda: files.detach(self),
             on_changed=lambda: files.changed(self.path.stem),
+            on_committed=lambda: files.committed(self.path.stem),
             on_log_full=lambda: files.log_full(self.path.stem),
             max_log=files.max_log,
             run_job=partial(files.jobs.wait, self.path.stem),
@@ -192,12 +193,19 @@ class Files:
         self._freed = asyncio.Event()
         self._closed = False
         self.changed: Callable[[str], None] = lambda name: None
+        self.committed: Callable[[str], None] = lambda name: None
         self.log_full: Callable[[str], None] = lambda name: None
 
-    def report(self, *, changed: Callable[[str], None], log_full: Callable[[str], None]) -> None:
-        """Call these from now on, with the tenant's name: after a commit of changes for feeds, and when the
-        log is full."""
-        self.changed, self.log_full = changed, log_full
+    def report(
+        self,
+        *,
+        changed: Callable[[str], None],
+        committed: Callable[[str], None],
+        log_full: Callable[[str], None],
+    ) -> None:
+        """Call these from now on, with the tenant's name: after a commit of changes for feeds, on the event
+        loop and in the writer thread, and when the log is full."""
+        self.changed, self.committed, self.log_full = changed, committed, log_full
 
     def check_moved(self, connection: sqlite3.Connection, name: str) -> None:
         """Raises Moved for a tenant whose documents are in another store now, unless these are served too."""

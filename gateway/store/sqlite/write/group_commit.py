@@ -68,7 +68,8 @@ class Writes:
     """The queue of writes of one file. Its methods are called on the event loop only.
 
     on_settled: called once for each submitted write, after its outcome is known. on_broken: called when
-    the file should be let go. on_changed: called after a commit that feeds have something to read of.
+    the file should be let go. on_changed: called after a commit that feeds have something to read of;
+    on_committed: the same before that, in the writer thread.
     on_log_full: called when the log has more than max_log bytes beside those of the file: whoever reads it
     for long should end. run_job: does a job on a large document (see Transaction.run_job). check: see States.
     """
@@ -81,6 +82,7 @@ class Writes:
         on_settled: Callable[[], None],
         on_broken: Callable[[], None],
         on_changed: Callable[[], None],
+        on_committed: Callable[[], None],
         on_log_full: Callable[[], None],
         max_log: int,
         run_job: Callable[..., Any] | None = None,
@@ -94,6 +96,7 @@ class Writes:
         self._on_settled = on_settled
         self._on_broken = on_broken
         self._on_changed = on_changed
+        self._on_committed = on_committed
         self._on_log_full = on_log_full
         self._log = WriteAheadLog(path, max_log)
         self._run_job = run_job
@@ -141,7 +144,10 @@ class Writes:
         if not self._log.has_room(self._connection):
             return Group([], is_log_full=True)
         pacing = WriterPacing(self._writers.short_reads, self._writers.semaphore)
-        return run_group(self._connection, self._states, operations, self._run_job, pacing)
+        group = run_group(self._connection, self._states, operations, self._run_job, pacing)
+        if group.changed:
+            self._on_committed()
+        return group
 
     def _end_group(
         self, taken: list[tuple[Operation, asyncio.Future[Any]]], seat: Seat, work: Future[Group]
