@@ -3,6 +3,7 @@ credentials through admin/credentials.py."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from aiohttp import hdrs, web
@@ -132,19 +133,27 @@ class _Pages:
         if not view.live.synced:
             text = f"{view.live.source.name} was not read yet; the last good config here is served\n"
             return web.Response(status=503, text=text)
-        states = await view.planes.ask("state", wait=_PROBED)
+        is_verbose = "verbose" in request.query
+        workers: list[dict[str, Any]] = []
+        if is_verbose:  # together, since each waits for whoever does not answer
+            asks = view.planes.ask("state", wait=_PROBED), view.planes.workers(wait=_PROBED)
+            states, workers = await asyncio.gather(*asks)
+        else:
+            states = await view.planes.ask("state", wait=_PROBED)
         if not any(state["ready"] for state in states):
             return web.Response(status=503, text="no worker answers\n")
         available = all(state["store"] for state in states)
         away = "" if available else "the documents' store is away: documents are answered 503\n"
-        more = await self._verbose(states, available=available) if "verbose" in request.query else ""
+        more = self._verbose(states, workers, available=available) if is_verbose else ""
         return web.Response(text=f"ready\n{away}{more}")
 
-    async def _verbose(self, states: list[dict[str, Any]], *, available: bool) -> str:
+    def _verbose(
+        self, states: list[dict[str, Any]], workers: list[dict[str, Any]], *, available: bool
+    ) -> str:
         live = self._view.live
         lines = [
             f"worker {one['worker']} (pid {one['pid']}): {one['state']}, revision {one['revision'] or '?'}"
-            for one in await self._view.planes.workers(wait=_PROBED)
+            for one in workers
         ]
         lines.append(f"store: {'available' if available else 'away'}")
         shared = [self._view.shared(), *(state["shared"] for state in states)]

@@ -151,6 +151,10 @@ class Health:
         """Circuit.facts of all circuits that are not closed, by address."""
         return {text: circuit.facts() for text, circuit in self._broken.items()}
 
+    def fact_of(self, backend: str, text: str) -> Any:
+        """Circuit.facts of one address of a backend, None where it is not one of its."""
+        return self._circuits[text].facts() if self._owners.get(text) == backend else None
+
     def facts_of(self, backend: str) -> dict[str, Any]:
         """Circuit.facts of the addresses of a backend."""
         texts = [text for text, name in self._owners.items() if name == backend]

@@ -57,12 +57,12 @@ class HostCircuits:
     def heard(self, member: str, event: Event) -> None:
         """What a worker has seen: [backend, address, what, more]."""
         backend, text, what, *more = event
-        address, before = Address(text), self._noted(backend, text)
-        self._apply(address, member, what, more)
-        facts = self._health.facts_of(backend).get(text)
+        before = _noted(self._health.fact_of(backend, text))
+        self._apply(Address(text), member, what, more)
+        facts = self._health.fact_of(backend, text)
         if facts is None:
             return
-        members = self._members if self._noted(backend, text) != before else [member]
+        members = self._members if _noted(facts) != before else [member]
         for one in members:
             if one in self._members:
                 self._tell(one, {text: facts}, one == self._members[0])
@@ -80,10 +80,10 @@ class HostCircuits:
         elif what == "trial":
             health.enter(address, member)  # where it cannot be, the worker is told how things are
 
-    def _noted(self, backend: str, text: str) -> tuple[Any, bool] | None:
-        """What all workers have to know at once: the state, and whether a success clears something."""
-        facts = self._health.facts_of(backend).get(text)
-        return (facts[0], bool(facts[2])) if facts is not None else None
+
+def _noted(facts: Any) -> tuple[Any, bool] | None:
+    """What all workers have to know at once: the state, and whether a success clears something."""
+    return (facts[0], bool(facts[2])) if facts is not None else None
 
 
 class Trials:

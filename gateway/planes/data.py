@@ -85,7 +85,8 @@ class DataPlane:
             self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools(when_resolved=self._resolved)
         # What stands behind names: as resolved here, or as the master says, whose workers have to agree.
-        self._known = self.pools.names.known if channel is None else lambda host: ()
+        self._resolves = channel is None
+        self._known = self.pools.names.known if self._resolves else lambda host: ()
         self._backends: Mapping[str, Backend] = {}  # as in the live config, and as they are now
         self._reached: Mapping[str, Backend] = {}
         self.sharing = Sharing(ground, channel, table)
@@ -254,8 +255,8 @@ class DataPlane:
     def _steps_to_reach(self) -> tuple[Callable[[], None], ...]:
         """What has to know at which addresses the backends are now."""
         now = self._reached = {name: each_address(one, self._known) for name, one in self._backends.items()}
-        # The names stay among those that are resolved, also where their addresses stand in their place.
-        both = (*self._backends.values(), *now.values())
+        # Who resolves goes on with a name, also where its addresses stand in its place.
+        both = (*(self._backends.values() if self._resolves else ()), *now.values())
         addresses = [(address, backend.reuse_idle) for backend in both for address in backend.addresses]
         return (
             lambda: self.pools.reconcile(addresses),

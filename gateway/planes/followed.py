@@ -12,12 +12,11 @@ from gateway.config.compilation import Compiler
 
 class FollowedConfig:
     """applied(new, old) runs after each swap; old is None the first time. current: the live snapshot, from
-    the first one on. text: its very text."""
+    the first one on."""
 
     current: Snapshot
 
     def __init__(self, compiler: Compiler, applied: Callable[[Snapshot, Snapshot | None], None]) -> None:
-        self.text = ""
         self._compiler = compiler
         self._applied = applied
         self._lock = asyncio.Lock()
@@ -32,7 +31,7 @@ class FollowedConfig:
                 return old.revision
             compiled = await self._compiler.compile_apart(told["text"])
             new = compiled.made_live(*live_at, told["digest"])
-            self.current, self.text = new, told["text"]
+            self.current = new
             self._applied(new, old)
         return new.revision
 

@@ -28,10 +28,14 @@ class Shown:
         self._plane, self._live = plane, live
         self._traffic: Traffic | None = None
         self._reporter = Reporter(plane.metrics.instruments)
+        self._handlers = self._made()
         self._looks_again = 0.0  # when there is time for what has grown, by the monotonic clock
 
     def handlers(self) -> Mapping[str, Handler]:
         """All that can be asked."""
+        return self._handlers
+
+    def _made(self) -> Mapping[str, Handler]:
         stored = self._plane.callers.stored
         return {
             "state": self._state,
@@ -53,7 +57,7 @@ class Shown:
     def show(self, asked: tuple[str, Any]) -> Any:
         """What the master asks for: a name and a body. Raises AskFailed."""
         name, body = asked
-        handler = self.handlers().get(name)
+        handler = self._handlers.get(name)
         if handler is None:  # the master is of another version
             raise AskFailed(f"nothing is shown by the name {name!r}")
         return handler(body)

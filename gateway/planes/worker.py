@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway.auth.keys import CURSOR_KEY, ensure_secret
-from gateway.call import Snapshot
 from gateway.config.compilation import Compiler
 from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
@@ -102,7 +101,7 @@ class Worker:
             channel.tell("failed", str(error))
             await channel.close()
             return 1
-        self.live = FollowedConfig(self._compiler(), self._applied)
+        self.live = FollowedConfig(self._compiler(), plane.apply)
         self._shown = shown = Shown(plane, self.live)
         numbers = ProcessNumbers()
         plane.metrics.add_source(numbers.instruments)
@@ -143,9 +142,6 @@ class Worker:
             config.tokens.issuer,
         )
 
-    def _applied(self, new: Snapshot, old: Snapshot | None) -> None:
-        self.plane.apply(new, old)
-
     def _handlers(self) -> dict[str, Callable[[Any], Any]]:
         return {
             **{name: partial(self._of_host, name) for name in (SEATS, CIRCUITS)},
@@ -154,7 +150,6 @@ class Worker:
             "leave": self._leave,
             "show": lambda asked: self._shown.show(asked),
             "config": self._take,
-            "reload": lambda body: self.plane.reload(),
             "reopen": lambda why: self.plane.reopen_logs(why),
             "child": lambda body: self.plane.child_event(*body),
         }

@@ -15,7 +15,6 @@ from typing import Protocol
 from gateway.core.shared.ports import Away, Body, Part
 from gateway.runtime.periodic import Boundary
 
-TICK = 0.1  # seconds between two exchanges while something is in use
 PACE = 0.01  # the least time between two that nobody waits for
 
 
@@ -31,12 +30,11 @@ class Engine(Protocol):
 class Exchange:
     """start() once, on the running loop; stop() once.
 
-    away: why the books could not be asked the last time, "" when they could. exchanges: round trips so far.
+    away: why the books could not be asked the last time, "" when they could.
     """
 
     def __init__(self, engine: Engine, now: Callable[[], float] = monotonic) -> None:
         self.away = ""
-        self.exchanges = 0
         self._engine = engine
         self._now = now
         self._parts: list[Part] = []
@@ -89,13 +87,13 @@ class Exchange:
 
     async def _exchange(self) -> None:
         now = self._now()
-        told: list[tuple[Part, object]] = []
+        told: list[Part] = []
         reports = {}
         for part in self._parts:
             report = part.report(now)
             if report is not None:
                 reports[part.name] = report
-                told.append((part, report))
+                told.append(part)
         if not reports:
             return
         grants = None
@@ -105,9 +103,8 @@ class Exchange:
         except Away as away:
             self.away = str(away) or "it does not respond"
         finally:
-            self.exchanges += 1
             now = self._now()
-            for part, _ in told:
+            for part in told:
                 with self._boundary:
                     if grants is not None and part.name in grants:
                         part.granted(grants[part.name], now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.core.shared.ports import Away, Body
 from gateway.runtime.channel import Channel, ChannelError
 
@@ -17,8 +19,13 @@ class MasterEngine:
 
     async def exchange(self, reports: dict[str, Body]) -> dict[str, Body]:
         """See Engine."""
-        try:
-            grants: dict[str, Body] = await self._channel.ask(NAME, reports, _WAIT)
-        except ChannelError as error:
-            raise Away(f"the master: {error}") from None
+        grants: dict[str, Body] = await ask(self._channel, NAME, reports, _WAIT)
         return grants
+
+
+async def ask(channel: Channel, *question: Any) -> Any:
+    """Channel.ask of the master. Raises Away."""
+    try:
+        return await channel.ask(*question)
+    except ChannelError as error:
+        raise Away(f"the master: {error}") from None

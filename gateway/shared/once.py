@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.core.shared.ports import Away
-from gateway.runtime.channel import Channel, ChannelError
+from gateway.runtime.channel import Channel
+from gateway.shared.master import ask
 
 PUT, TAKE = "once put", "once take"  # the handlers
 
@@ -16,15 +16,9 @@ class MasterOnce:
 
     async def put(self, key: str, value: str, seconds: float) -> bool:
         """See the port."""
-        try:
-            return bool(await self._channel.ask(PUT, [key, value, seconds]))
-        except ChannelError as error:
-            raise Away(f"the master: {error}") from None
+        return bool(await ask(self._channel, PUT, [key, value, seconds]))
 
     async def take(self, key: str) -> str | None:
         """See the port."""
-        try:
-            found: str | None = await self._channel.ask(TAKE, key)
-        except ChannelError as error:
-            raise Away(f"the master: {error}") from None
+        found: str | None = await ask(self._channel, TAKE, key)
         return found

@@ -24,7 +24,8 @@ from gateway.runtime.channel import AskFailed
 from tests.eventually import eventually, eventually_await
 from tests.harness import process_config
 from tests.support.certificates import Authority
-from tests.support.redis_server import NEEDS_REDIS, RedisServer, free_port, redis_server
+from tests.support.ports import free_port
+from tests.support.redis_server import NEEDS_REDIS, RedisServer, redis_server
 
 pytest.importorskip("redis", reason="the client of Redis is not installed: pip install 'gateway[redis]'")
 from gateway.shared.redis import server

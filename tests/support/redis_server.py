@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.eventually import eventually_await
-from tests.support.ports import free_port
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 if PROGRAM is None and os.environ.get("REDIS") == "required":
@@ -103,5 +102,3 @@ async def redis_server(folder: Path, *options: str) -> AsyncIterator[RedisServer
     finally:
         server.kill()
 
-
-__all__ = ["NEEDS_REDIS", "RedisServer", "free_port", "redis_server"]

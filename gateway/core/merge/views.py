@@ -16,8 +16,7 @@ def admission(planes: Sequence[Iterable[tuple[str, Said]]]) -> dict[str, Said]:
     """The backends' seats by name, see BackendQueue.state."""
     found: dict[str, Said] = {}
     for plane in planes:
-        for name, state in plane:
-            found[name] = _queues(found[name], state) if name in found else state
+        found = _by_name(found, dict(plane), _queues)
     return found
 
 
@@ -44,9 +43,7 @@ def health(planes: Sequence[Iterable[Said]]) -> list[Said]:
     """The backends' circuits, see Health.states; of each address that of the plane that has it worst."""
     found: dict[str, Said] = {}
     for plane in planes:
-        for backend in plane:
-            name = backend["name"]
-            found[name] = _circuits(found[name], backend) if name in found else backend
+        found = _by_name(found, {backend["name"]: backend for backend in plane}, _circuits)
     return list(found.values())
 
 
@@ -65,9 +62,7 @@ def credentials(planes: Sequence[Said]) -> dict[str, Any]:
     """The issuers' keys and what became of credentials."""
     issuers: dict[str, Said] = {}
     for plane in planes:
-        for issuer in plane["issuers"]:
-            name = issuer["name"]
-            issuers[name] = _issuers(issuers[name], issuer) if name in issuers else issuer
+        issuers = _by_name(issuers, {issuer["name"]: issuer for issuer in plane["issuers"]}, _issuers)
     return {
         "issuers": list(issuers.values()),
         "api_keys": _sums([plane["api_keys"] for plane in planes]),

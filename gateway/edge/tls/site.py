@@ -213,7 +213,7 @@ class TlsSite:
 
     async def reload(self) -> None:
         """Load the files now. What cannot be used is logged, and leaves what was in use."""
-        self._loaded = self._stamps()
+        self._loaded = await threads.run(threads.TLS, self._stamps)  # before what they say is read
         try:
             new = self._good(await threads.run(threads.TLS, Contexts, self.settings))
         except CertificateUnusable as failure:

@@ -17,7 +17,7 @@ from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.model.document import Document
 from gateway.store.mongo.driver import Driver, DuplicateKey
 from gateway.store.mongo.large import LargeDocuments, Rows
-from gateway.store.mongo.rows import CHANGES, DOCUMENTS, TENANTS, Row, joined, new_tenant, one, scope
+from gateway.store.mongo.rows import CHANGES, DOCUMENTS, TENANTS, Row, joined, new_tenant, one, own_row, scope
 
 AWAY_SECONDS = 1.0  # between two polls of a server that is away
 
@@ -98,8 +98,7 @@ class MongoChangeLog:
         """The end of a tenant's log."""
         now = instants.now()
         while True:
-            own = {"$and": [{"_id": tenant}, {"t": tenant}]}
-            row = await self._driver.find_one(TENANTS, own)
+            row = await self._driver.find_one(TENANTS, own_row(tenant))
             if row is not None:
                 return Position(row["epoch"], row["q"], now)
             try:

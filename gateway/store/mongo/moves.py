@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
@@ -13,7 +12,17 @@ from gateway.store.model import instants
 from gateway.store.model.document import new_incarnation
 from gateway.store.model.idempotency import IDEMPOTENCY_SECONDS, KEY_BYTES
 from gateway.store.mongo.driver import Driver, DuplicateKey
-from gateway.store.mongo.rows import CHANGES, IDEMPOTENCY, META, MOVED, TENANTS, Row, joined, new_tenant
+from gateway.store.mongo.rows import (
+    CHANGES,
+    IDEMPOTENCY,
+    META,
+    MOVED,
+    TENANTS,
+    Row,
+    joined,
+    new_tenant,
+    own_row,
+)
 from gateway.store.moving.port import (
     HOLD_SECONDS,
     LOG_BATCH,
@@ -125,7 +134,7 @@ class MongoMoves:
 
     async def _row(self, tenant: TenantId) -> Row | None:
         await self._connect()
-        return await self._driver.find_one(TENANTS, _own(tenant))
+        return await self._driver.find_one(TENANTS, own_row(tenant.value))
 
     async def _make(self, tenant: TenantId) -> None:
         if await self._row(tenant) is None:
@@ -136,8 +145,4 @@ class MongoMoves:
 
     async def _update(self, tenant: TenantId, change: Row, *conditions: Row) -> bool:
         await self._connect()
-        return await self._driver.update(TENANTS, _own(tenant, *conditions), change)
-
-
-def _own(tenant: TenantId, *conditions: Row) -> dict[str, Any]:
-    return {"$and": [{"_id": tenant.value}, {"t": tenant.value}, *conditions]}
+        return await self._driver.update(TENANTS, own_row(tenant.value, *conditions), change)

@@ -23,6 +23,7 @@ from gateway.store.mongo.rows import (
     derived,
     is_live,
     joined,
+    own_row,
     scope,
 )
 from gateway.store.mongo.state import State
@@ -79,7 +80,7 @@ class MongoOperator:
             check = _Check(self._driver, tenant.value, state)
             found += await check.run()
             documents, size = documents + check.documents, size + check.bytes
-        row = await self._driver.find_one(TENANTS, {"$and": [{"_id": tenant.value}, {"t": tenant.value}]})
+        row = await self._driver.find_one(TENANTS, own_row(tenant.value))
         size += sum(len((state.settings_text or "").encode()) for state in states)
         async for remembered in self._driver.find(IDEMPOTENCY, {"t": tenant.value}):
             size += remembered.get("n", 0)

@@ -71,7 +71,7 @@ INDEXES: Mapping[str, tuple[Index, ...]] = {
     ),
     COLLECTIONS: (Index("names", ("t", "c")), Index("sweep", ("sweep",), present="sweep")),
     CLAIMS: (Index("slots", ("t", "c", "n", "o")),),
-    TENANTS: (),
+    TENANTS: (Index("moved", ("moved",), present="moved"),),
     META: (),
     CHANGES: (Index("feed", ("t", "c", "q")), Index("expiry", ("x",), expires=True)),
     IDEMPOTENCY: (Index("expiry", ("x",), expires=True), Index("ended", ("until",))),
@@ -86,6 +86,11 @@ def joined(*parts: str) -> str:
 def scope(tenant: str, collection: str, *conditions: Mapping[str, Any]) -> dict[str, Any]:
     """A query in one collection of one tenant. The conditions are and-ed to the scope and cannot widen it."""
     return {"$and": [{"t": tenant}, {"c": collection}, *conditions]}
+
+
+def own_row(tenant: str, *conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """A query for the row of a tenant itself, if all the conditions hold."""
+    return {"$and": [{"_id": tenant}, {"t": tenant}, *conditions]}
 
 
 def one(tenant: str, collection: str, identifier: str, *conditions: Mapping[str, Any]) -> dict[str, Any]:

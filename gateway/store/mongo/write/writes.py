@@ -38,6 +38,7 @@ from gateway.store.mongo.rows import (
     joined,
     new_tenant,
     one,
+    own_row,
     scope,
 )
 from gateway.store.mongo.state import State
@@ -222,7 +223,7 @@ class Writes:
 
     async def begin(self, session: Any, collection: str) -> BulkCounters:
         """For many writes to one collection in this transaction; end() is called behind them."""
-        own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
+        own = own_row(self.tenant)
         row = await self.driver.modify(TENANTS, own, {"$inc": {"bulks": 1}}, session)
         if row is None:
             raise _NewTenant()
@@ -233,7 +234,7 @@ class Writes:
         """Store what was counted. See begin."""
         if not counters.changes:
             return
-        own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
+        own = own_row(self.tenant)
         counted = {"q": len(counters.changes), "documents": counters.documents, "bytes": counters.bytes}
         await self.driver.update(TENANTS, own, {"$inc": counted}, session)
         await self._count(session, counters.state, counters.documents, counters.bytes)
@@ -287,9 +288,9 @@ class Writes:
             limits.append({"documents": {"$lte": self._quota.documents - documents}})
         if size > 0 and self._quota.bytes is not None:
             limits.append({"bytes": {"$lte": self._quota.bytes - size}})
-        own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
+        own = own_row(self.tenant)
         change = {"$inc": {"q": changes, "documents": documents, "bytes": size}}
-        row = await self.driver.modify(TENANTS, {"$and": [*own["$and"], *limits]}, change, session)
+        row = await self.driver.modify(TENANTS, own_row(self.tenant, *limits), change, session)
         if row is not None:
             try:
                 self._check_here(row)
@@ -316,7 +317,7 @@ class Writes:
         """Whether so many bytes that are no document's fit. They are counted by hold; those that come at once
         may pass the quota by what they are, and then nothing more fits. Raises QuotaExceeded."""
         if self._quota.bytes is not None:
-            row = await self.driver.find_one(TENANTS, {"$and": [{"_id": self.tenant}, {"t": self.tenant}]})
+            row = await self.driver.find_one(TENANTS, own_row(self.tenant))
             if (0 if row is None else row["bytes"]) + more > self._quota.bytes:
                 raise self._quota.exceeded("bytes")
 
@@ -330,7 +331,7 @@ class Writes:
 
     async def hold(self, session: Any, size: int) -> None:
         """Count bytes that are no document's, or count them off."""
-        own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
+        own = own_row(self.tenant)
         change = {"$inc": {"bytes": size, "beside": size}}
         if size and not await self.driver.update(TENANTS, own, change, session):
             await self._make_tenant()
@@ -339,7 +340,7 @@ class Writes:
     async def _reserve(self, session: Any, undo: Undo, decision: Decision, changes: int) -> int:
         documents, size = decision.documents, decision.bytes
         number = await self.reserve(session, documents, size, changes)
-        own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
+        own = own_row(self.tenant)
         back = {"$inc": {"documents": -documents, "bytes": -size}}
         undo.append(partial(self.driver.update, TENANTS, own, back))
         return number

@@ -19,6 +19,7 @@ from pathlib import Path
 from gateway.core.errors import BadRequest, Conflict, StoreUnavailable
 from gateway.runtime import durable
 from gateway.store.sqlite import errors
+from gateway.store.sqlite.files import moves
 from gateway.store.sqlite.files.connections import open_writer
 from gateway.store.sqlite.files.copy import copy
 from gateway.store.sqlite.files.tables import APPLICATION_ID
@@ -85,7 +86,7 @@ def _copy_whole(source: Path, new: Path, progress: Callable[[int, int], None]) -
         with closing(open_writer(new, None)) as copied:
             found = problems(copied)
             copied.execute("UPDATE meta SET value = lower(hex(randomblob(8))) WHERE name = 'epoch'")
-            copied.execute("DELETE FROM meta WHERE name = 'moved'")
+            moves.unmark(copied)
             copied.execute("PRAGMA journal_mode=DELETE")
     except (sqlite3.Error, StoreUnavailable) as error:
         if isinstance(error, sqlite3.Error) and errors.primary_code(error) == sqlite3.SQLITE_FULL:
