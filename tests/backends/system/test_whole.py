@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.app import socket_folder
+from gateway.process.folders import socket_folder
 from tests.backends.system.whole import ROOT, Whole
 from tests.eventually import nothing_comes
 from tests.support.pages import blocks
