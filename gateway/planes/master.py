@@ -34,7 +34,8 @@ from gateway.planes.steps import ENDING, Step, end, end_tasks
 from gateway.process import interpreter
 from gateway.process.supervisor import Supervisor
 from gateway.process.workers import sockets
-from gateway.process.workers.workers import Worker, Workers
+from gateway.process.workers.worker import Worker
+from gateway.process.workers.workers import Workers
 from gateway.runtime import threads
 from gateway.runtime.channel import Handler
 from gateway.runtime.periodic import Boundary, PeriodicTask

@@ -8,134 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import socket
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
 from gateway.core.process.storm import DEATHS, Storm
 from gateway.process.workers.fork_server import REPLACE
-from gateway.process.workers.generation import Generation, NoWorkers
+from gateway.process.workers.generation import Generation
 from gateway.process.workers.sockets import Address
+from gateway.process.workers.worker import Worker
 from gateway.runtime.channel import AskFailed, Channel, ChannelError, Handler, NoAnswer
 from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger("gateway.workers")
 _LOOK, _QUIET = 1.0, 3.0  # seconds between two looks, and without an answer: new clients go to the others
 _SILENT, _LEAVING = 30.0, 5.0  # and then, a worker is killed; and one that was told to end
-_START = 60.0  # seconds until a worker has to be ready
-_CODE = 1.0  # seconds that are waited for the exit code of a worker that is gone
 
-Handlers = Callable[["Worker"], Mapping[str, Handler]]
-
-
-class Worker:
-    """One worker process. number: its place among them, from 0. id: of no other one of this master. pid: 0
-    until it is known. addresses: that it listens on. ready: it serves. leaving: it was told to end. paused:
-    no new clients come to it."""
-
-    def __init__(self, number: int, id_: str, generation: Generation, addresses: tuple[Address, ...]) -> None:
-        self.number, self.id, self.generation, self.addresses = number, id_, generation, addresses
-        self.pid = 0
-        self.ready = self.leaving = self.paused = False
-        self._silent_since: float | None = None
-        self.channel: Channel | None = None
-        self.why = ""
-        self._handle = -1  # of the process: its pid may be another's, once it has ended
-        loop = asyncio.get_running_loop()
-        self._outcome: asyncio.Future[None] = loop.create_future()  # of its start
-        self.gone: asyncio.Future[None] = loop.create_future()
-        self.code: asyncio.Future[int] = loop.create_future()
-
-    def __str__(self) -> str:
-        return f"worker {self.number} (pid {self.pid})"
-
-    def has_pid(self, pid: int) -> None:
-        """The process is there."""
-        self.pid = pid
-        with suppress(OSError):  # it has ended already
-            self._handle = os.pidfd_open(pid)
-
-    def forget(self) -> None:
-        """It has ended, and is not to be ended any more."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def is_ready(self) -> None:
-        """It serves."""
-        self.ready = True
-        if not self._outcome.done():
-            self._outcome.set_result(None)
-
-    def failed(self, why: str) -> None:
-        """It cannot start."""
-        self.why = why
-
-    @property
-    def silent(self) -> bool:
-        """Whether it does not answer."""
-        return self._silent_since is not None
-
-    def is_heard(self) -> bool:
-        """It answers. Gives whether it did not before."""
-        before, self._silent_since = self._silent_since, None
-        return before is not None
-
-    def is_not_heard(self, asked: float, now: float) -> float:
-        """It has not answered since then. Gives for how many seconds it has been silent."""
-        if self._silent_since is None:
-            self._silent_since = asked
-        return now - self._silent_since
-
-    def has_gone(self) -> None:
-        """It has ended, or its channel."""
-        self.ready = False
-        if not self._outcome.done():
-            self._outcome.set_result(None)
-        if not self.gone.done():
-            self.gone.set_result(None)
-
-    async def started(self) -> None:
-        """Wait until it is ready. Raises NoWorkers."""
-        try:
-            async with asyncio.timeout(_START):
-                await asyncio.shield(self._outcome)
-        except TimeoutError:
-            self.kill()
-            raise NoWorkers(f"{self} was not ready after {_START:g} s") from None
-        if not self.ready:
-            raise NoWorkers(self.why or f"{self} ended before it was ready{await self.exit_text()}")
-
-    async def exit_text(self) -> str:
-        """How it ended, as far as that is known."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CODE):
-                code = await asyncio.shield(self.code)
-                return f" ({_exit(code)})"
-        return ""
-
-    def tell(self, name: str, body: Any = None) -> None:
-        """Send it a message, if it is there."""
-        if self.channel is not None:
-            self.channel.tell(name, body)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._send(signal.SIGKILL)
-
-    def wake(self) -> None:
-        """Have it run, if somebody has stopped it."""
-        self._send(signal.SIGCONT)
-
-    def _send(self, number: signal.Signals) -> None:
-        if self._handle >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._handle, number)
+Handlers = Callable[[Worker], Mapping[str, Handler]]
 
 
 class Workers:
@@ -144,8 +35,7 @@ class Workers:
     module: the program, see Generation; conf: the process config that it reads. addresses: to listen on.
     number: of workers. handlers: of what a worker asks and tells, beside `ready` and `failed`. patience:
     seconds that a worker may take to end. given(worker): descriptors that it gets before those of its
-    sockets. on_ready(worker), on_gone(worker): are told, the second also of one
-    that was asked to end.
+    sockets. on_ready(worker), on_gone(worker): are told, the second also of one that was asked to end.
     """
 
     def __init__(
@@ -271,14 +161,14 @@ class Workers:
             return False
         for address in silent.addresses:
             address.pause(silent.number)
-        silent.paused = True
+        silent.is_paused()
         return True
 
     def _resume(self, heard: Worker) -> None:
         L.info("%s answers again", heard)
         for address in heard.addresses:
             address.resume(heard.number)
-        heard.paused = False
+        heard.is_resumed()
 
     def kill(self) -> None:
         """End all of them at once."""
@@ -306,7 +196,7 @@ class Workers:
                 "failed": worker.failed,
                 REPLACE: lambda body: self._asked_to_replace(worker),
             }
-            worker.channel = await Channel.open(ours, handlers, lambda: self._gone(worker))
+            worker.speaks_over(await Channel.open(ours, handlers, lambda: self._gone(worker)))
             self._all[worker.id] = worker
             listen = [asdict(address.listen) for address in self.addresses]
             held = [address.held for address in self.addresses]
@@ -328,8 +218,7 @@ class Workers:
     async def _leave(self, worker: Worker, goes_on: Collection[Address] | None = None) -> None:
         """Have it end what it has in hand. goes_on: where another worker takes over, the addresses on which
         that one listens."""
-        worker.leaving = True
-        worker.wake()
+        worker.has_to_leave()
         if goes_on is None:
             worker.tell("leave")
         else:
@@ -436,12 +325,3 @@ class Workers:
                 continue
             await self._takes_over(worker, new)
             return
-
-
-def _exit(code: int) -> str:
-    """An exit code for people."""
-    if code >= 0:
-        return f"exit code {code}"
-    with suppress(ValueError):
-        return f"signal {-code}, {signal.Signals(-code).name}"
-    return f"signal {-code}"
