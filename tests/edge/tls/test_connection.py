@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import ssl
 import time
@@ -228,6 +229,22 @@ async def test_connections_without_a_handshake_count_and_give_way(tmp_path: Path
         assert (await response(reader)).endswith(b"hello")
         for _, other in (*waiting, (reader, writer)):
             other.close()
+
+
+async def test_the_end_of_a_handshake_is_answered_before_any_request(tmp_path: Path) -> None:
+    """A client without TCP_NODELAY holds its request back until what it sent before is acknowledged."""
+    async with serving(tmp_path) as site:
+
+        def call() -> bytes:
+            with (
+                socket.create_connection(("127.0.0.1", site.port), END) as sock,
+                site.context().wrap_socket(sock, server_hostname="shop.example") as client,
+                socket.socket(fileno=os.dup(client.fileno())) as raw,
+            ):
+                raw.settimeout(END)
+                return raw.recv(1)  # of the record of its ticket
+
+        assert await asyncio.to_thread(call)
 
 
 async def test_a_session_is_resumed_and_not_after_the_certificates_were_loaded_again(tmp_path: Path) -> None:
