@@ -105,22 +105,22 @@ def _raised_at(error: Exception) -> object:
 class PeriodicTask:
     """Calls a function every so many seconds, for the first time after that time; its errors do not end it.
 
-    work: a plain function, or one whose result is awaited. boundary: catches its errors; work that goes
-    through several items may use it for each of them. Either start() and stop(), any number of times, or
-    await run().
+    seconds: a number, or a function that is asked before each pause. work: a plain function, or one whose
+    result is awaited. boundary: catches its errors; work that goes through several items may use it for each
+    of them. Either start() and stop(), any number of times, or await run().
     """
 
     def __init__(
         self,
         what: str,
-        seconds: float,
+        seconds: float | Callable[[], float],
         work: Callable[[], Awaitable[None] | None],
         *,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self.boundary = Boundary(what, now)
-        self._seconds = seconds
+        self._seconds = seconds if callable(seconds) else lambda: seconds
         self._work = work
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
@@ -151,7 +151,7 @@ class PeriodicTask:
     async def run(self) -> None:
         """Work periodically until cancelled."""
         while True:
-            await self._sleep(self._seconds)
+            await self._sleep(self._seconds())
             with self.boundary:
                 awaited = self._work()
                 if awaited is not None:

@@ -37,7 +37,8 @@ from gateway.runtime.watch import (
 )
 
 L = logging.getLogger(__name__)
-POLL = 0.05  # seconds between two checks of the file
+POLL = 0.05  # seconds between two checks of a file that is being changed,
+_REST = 0.2  # and of one that is not: each takes a thread, and the interpreter's lock from the requests
 _TRIES = 20  # attempts to read a file that changes while it is read
 # Seconds after which a file that was read is read once more: some file systems count time in steps of two
 # seconds, and two edits of one length within such a step leave one stamp.
@@ -150,7 +151,10 @@ class FileSource:
 
     async def watch(self, changed: Changed) -> None:
         """Poll the file until cancelled."""
-        await PeriodicTask(f"watching {self.path}", POLL, lambda: self.poll(changed)).run()
+        await PeriodicTask(f"watching {self.path}", self._pause, lambda: self.poll(changed)).run()
+
+    def _pause(self) -> float:
+        return _REST if self._debouncer.changing_since is None else POLL
 
     async def poll(self, changed: Changed) -> None:
         """Check the file once: report it when it has changed and come to rest since."""
