@@ -5,11 +5,12 @@
 A gateway with workers, and a backend of 8 threads that takes note of the most requests that it ever had at
 once; clients keep twice as many under way. Each kill is of a random worker at a random moment. Prints one
 JSON line: kills, responses by status, connections that the kills cut, the most that was inside, and how many
-seconds after a kill all 8 threads had work again.
+seconds after a kill all 8 threads had work again. Meanwhile it says on standard error how far it is.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +33,7 @@ from tests.process.test_serve import Serving
 SEATS = 8
 _CLIENTS = 16
 _SERVICE = (0.005, 0.06)  # seconds that a request takes
+_TOLD = 10  # kills from one word about them to the next
 _CALM = 5.1  # seconds between two kills: three in ten were a storm, and replaced later
 _ROUTING = """version: 1
 backends:
@@ -129,17 +132,26 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def run(folder: Path, kills: int, workers: int = 2, seed: int = 1) -> dict[str, Any]:
-    """What the line says."""
+def run(
+    folder: Path, kills: int, workers: int = 2, seed: int = 1, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """What the line says. folder: made, if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
     chance = random.Random(seed)
     backend = CountingBackend(folder / "backend.sock", chance)
     serving = Serving(folder, _ROUTING.format(folder / "backend.sock"), f"workers = {workers}")
+    recoveries: list[float] = []
     try:
         with serving.started() as process:
             serving.until_ready(process)
             clients = Clients(serving.public, _CLIENTS)
             try:
-                recoveries = sorted(_kill(serving, process, backend, chance, kills, workers))
+                for number in range(1, kills + 1):
+                    recoveries.append(_kill(serving, process, backend, chance, workers))
+                    if number % _TOLD == 0:
+                        say(f"{number} of {kills} kills, at most {backend.most} of {SEATS} seats taken")
+                    if number < kills and kills > 2:
+                        meanwhile(max(0.0, _CALM - recoveries[-1]))
             finally:
                 clients.stop()
             process.terminate()
@@ -147,6 +159,7 @@ def run(folder: Path, kills: int, workers: int = 2, seed: int = 1) -> dict[str, 
     finally:
         backend.shutdown()
         backend.server_close()
+    recoveries.sort()
     return {
         "kills": kills, "responses": dict(clients.found), "most": backend.most, "served": backend.served,
         "recovery_p50": round(recoveries[len(recoveries) // 2], 3), "recovery_max": round(recoveries[-1], 3),
@@ -158,25 +171,44 @@ def _kill(
     process: subprocess.Popen[bytes],
     backend: CountingBackend,
     chance: random.Random,
-    kills: int,
     workers: int,
-) -> list[float]:
-    """Kill workers. Returns the seconds after which all threads had work again."""
-    recoveries, began = [], 0.0
-    for number in range(kills):
-        if kills > 2 and number:
-            meanwhile(max(0.0, _CALM - (time.monotonic() - began)))
-        serving.until(process, lambda: len(workers_of(process.pid)) == workers)
-        serving.until_ready(process)
-        poll(lambda: backend.inside == SEATS)
-        meanwhile(chance.uniform(0.0, 0.1))
-        os.kill(chance.choice(workers_of(process.pid)), signal.SIGKILL)
-        began = time.monotonic()
-        meanwhile(_SERVICE[1])  # until then, what is inside may be of the dead one
-        poll(lambda: backend.inside == SEATS)
-        recoveries.append(time.monotonic() - began)
-    return recoveries
+) -> float:
+    """Kill a worker once all are there. Returns the seconds after which all threads had work again."""
+    serving.until(process, lambda: len(workers_of(process.pid)) == workers)
+    serving.until_ready(process)
+    poll(lambda: backend.inside == SEATS)
+    meanwhile(chance.uniform(0.0, 0.1))
+    os.kill(chance.choice(workers_of(process.pid)), signal.SIGKILL)
+    began = time.monotonic()
+    meanwhile(_SERVICE[1])  # until then, what is inside may be of the dead one
+    poll(lambda: backend.inside == SEATS)
+    return time.monotonic() - began
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.worker_kills",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="of the gateway and the backend; made, if it is not there")
+    parser.add_argument("kills", type=count, help=f"one every {_CALM:g} s")
+    parser.add_argument("workers", type=count, nargs="?", default=2, help="default 2")
+    given = parser.parse_args()
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    print(json.dumps(run(given.folder.absolute(), given.kills, given.workers, say=say)))
+
+
+def count(text: str) -> int:
+    """At least one. Raises ValueError."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(Path(sys.argv[1]), *map(int, sys.argv[2:]))))
+    main()
