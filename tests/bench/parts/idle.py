@@ -102,6 +102,7 @@ def _connected(asked: Asked, count: int) -> Iterator[list[socket.socket]]:
         context = asked.context()
         for _ in range(count):
             client = socket.create_connection(("127.0.0.1", asked.port), 10)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as clients do
             if context is not None:
                 client = context.wrap_socket(client)
             clients.append(stack.enter_context(contextlib.closing(client)))
