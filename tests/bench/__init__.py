@@ -43,10 +43,12 @@ reload  200 requests/s on a fixed schedule (open loop: a late answer counts from
         through 1,000 routes, with and without an edit of routing.yaml each half second; the phases
         alternate. `live` is the time from the edit until a request takes the new route. Nothing is pinned
         here: the gateway parses an edit beside the requests, in a process of its own.
-workers Two workers beside one process, each with a backend, and the load: no process of the gateway is
-        pinned. Requests for a second of CPU of all its processes, the master's too. Then the two are
-        replaced 20 times by SIGHUP while 20 clients on kept connections and 20 on new ones ask 25 times a
-        second each; none tries again.
+workers Two workers beside one process, and beside two gateways of one process each that share nothing
+        (`apart`): what the machine gives to two busy processes at best. 32 connections for each process that
+        serves, all through one backend; no process of a gateway is pinned. Requests for a second of CPU of
+        all its processes, the master's too, by turns whose order alternates, eight rounds unless --rounds
+        says more or less. Then the two workers are replaced 20 times by SIGHUP while 20 clients on kept
+        connections and 20 on new ones ask 25 times a second each; none tries again.
 shields A threaded app (gunicorn, 8 threads; a view waits 10 ms) behind the gateway, behind nginx, and on its
         own. A normal client (4 connections, closed loop) alone, then beside slow uploads (64 KiB at 1 KiB/s)
         and slow readers (1 MiB at 10 KiB/s); after the measured stretch the slow ones hurry and must end

@@ -53,6 +53,7 @@ from tests.bench.sites.contenders import ContenderWrong
 from tests.bench.sites.servers import ServerFailed
 
 RESULTS = Path("var/bench")  # below the current directory
+_ROUNDS = 5
 _NOISY = 15.0  # percent that a core may be busy before anything of ours runs
 
 
@@ -60,9 +61,9 @@ Say = Callable[[str], None]
 Part = tuple[Callable[[Path, argparse.Namespace, Say], dict[str, Any]], Callable[[dict[str, Any]], Any]]
 
 
-def _turns(arguments: argparse.Namespace) -> tuple[int, int]:
-    """Rounds, and seconds of each turn."""
-    return (2, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
+def _turns(arguments: argparse.Namespace, usual: int = _ROUNDS) -> tuple[int, int]:
+    """Rounds, so many where none were asked for, and seconds of each turn."""
+    return (2, 1) if arguments.quick else (arguments.rounds or usual, arguments.seconds)
 
 
 # What each part measures, and how it is shown.
@@ -79,7 +80,7 @@ PARTS: dict[str, Part] = {
     "table": (lambda place, a, say: routing_table.run(5 if a.quick else 50), report.table),
     "reload": (lambda place, a, say: reload.run(place, *((1, 2) if a.quick else (3, 4)), say), report.reload),
     "workers": (
-        lambda place, a, say: workers.run(place, *_turns(a), 2 if a.quick else 20, say),
+        lambda place, a, say: workers.run(place, *_turns(a, workers.ROUNDS), 2 if a.quick else 20, say),
         report.workers,
     ),
     "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
@@ -129,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", choices=list(PARTS), action="append", help="this part alone (may be repeated)"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default 5)")
+    rounds = f"turns of each contender (default {_ROUNDS}; of the part workers {workers.ROUNDS})"
+    parser.add_argument("--rounds", type=int, help=rounds)
     parser.add_argument("--seconds", type=int, default=3, help="of each turn (default 3)")
     parser.add_argument("--quick", action="store_true", help="short and rough")
     parser.add_argument(

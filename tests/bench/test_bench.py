@@ -16,7 +16,7 @@ from tests.bench import machine
 from tests.bench.__main__ import main
 from tests.bench.load import closed
 from tests.bench.load.slow_clients import Plan
-from tests.bench.parts import routing_table, shields, token_cost
+from tests.bench.parts import routing_table, shields, token_cost, workers
 from tests.bench.parts.proxy import Turn, summarise, why_void
 from tests.bench.parts.reload import replace
 from tests.bench.reports import report
@@ -221,6 +221,10 @@ def test_ratios_are_paired_by_round_and_leave_void_turns_out() -> None:
     found = summarise(CONTENDERS["nginx"], nginx, gateway)
     assert (found["ratio"], found["ratio_min"], found["ratio_max"]) == (0.3, 0.25, 0.5)
     assert (found["valid_pairs"], found["void"], found["rps"]) == (3, 0, 90)
+
+
+def test_workers_are_compared_with_what_had_the_same_round() -> None:
+    assert workers.ratio([9.0, 5.0, 8.0], [10.0, 10.0, 10.0]) == {"median": 0.8, "min": 0.5, "max": 0.9}
 
 
 def test_a_contender_whose_turns_are_all_void_is_marked_as_no_proof() -> None:

@@ -137,13 +137,26 @@ def shared(found: dict[str, Any]) -> RenderableType:
 
 
 def workers(found: dict[str, Any]) -> RenderableType:
-    """Two workers beside one process, and their replacement under load."""
-    shown = make_table("processes that serve", "requests for a CPU second, median")
-    for number, turns in found["turns"].items():
-        shown.add_row(str(number), f"{statistics.median(turns):,.0f}")
+    """Two workers beside one process and beside two gateways apart, and their replacement under load."""
+    names = {"one": "one process", "workers": "two workers", "apart": "two gateways that share nothing"}
+    shown = make_table(
+        f"{found['connections']} connections for each process that serves", "requests / CPU second, median"
+    )
+    for name, turns in found["turns"].items():
+        shown.add_row(names[name], f"{statistics.median(turns):,.0f}")
+    ratios = make_table("ratio in the same round", "median", "spread")
+    for name, row in found["ratios"].items():
+        one, _, other = name.partition("/")
+        spread = f"{row['min']:.3f}–{row['max']:.3f}"
+        ratios.add_row(f"{names[one]} / {names[other]}", f"{row['median']:.3f}", spread)
     done = found["replaced"]
-    title = f"Workers; {done['served']:,} requests while they were replaced {done['restarts']} times"
-    return Group(heading(title), shown, *map(Text, done["failures"][:5]), *bars(found))
+    title = (
+        f"Workers, {found['rounds']} rounds of {found['seconds']:g} s;"
+        f" {done['served']:,} requests while they were replaced {done['restarts']} times"
+    )
+    failed = f"{found['failed']:,} requests of the load failed, so that its figures prove nothing"
+    note = Text(failed if found["failed"] else "", style="yellow")
+    return Group(heading(title), shown, ratios, note, *map(Text, done["failures"][:5]), *bars(found))
 
 
 def token(found: dict[str, Any]) -> RenderableType:
@@ -244,8 +257,8 @@ def _figures(run: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield f"{name} p99 ms", row["p99_ms"]
         if name != "gateway":
             yield f"gateway / {name}", row["ratio"]
-    parts = ("proxy", "download", "latency", "idle", "token", "shields", "shared", "admission", "isolation")
-    for part in (*parts, "documents"):
+    parts = ("proxy", "download", "latency", "idle", "tls", "token", "workers", "shields", "shared")
+    for part in (*parts, "admission", "isolation", "documents"):
         for one in run.get(part, {}).get("bars", []):
             yield f"{part}: {one['text']}", one["found"]
     for row in run.get("table", {}).get("rows", []):
