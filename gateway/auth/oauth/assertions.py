@@ -35,9 +35,9 @@ class Assertions:
     def __len__(self) -> int:
         return len(self._seen) + len(self._before)
 
-    def client(self, text: str, keys: Callable[[str], KeySet | None], now: float) -> str:
-        """The client that signed an assertion. keys: those that a client has registered, None for an unknown
-        one. now: seconds since the epoch. Raises OAuthError, Saturated."""
+    def client(self, text: str, keys: Callable[[str], KeySet | None], now: float) -> tuple[str, str]:
+        """The client that signed an assertion, and the `jti` of it. keys: those that a client has registered,
+        None for an unknown one. now: seconds since the epoch. Raises OAuthError, Saturated."""
         try:
             token = parse(text)
         except Unauthenticated as error:
@@ -51,8 +51,7 @@ class Assertions:
             raise refused("Its client has registered no key that verifies it.")
         self._check_audience(claims.get("aud"))
         _check_times(claims, now)
-        self._use(client, claims.get("jti"), now)
-        return client
+        return client, self._use(client, claims.get("jti"), now)
 
     def _check_audience(self, audience: Any) -> None:
         """One alone: who is one of several could use it at the others."""
@@ -60,7 +59,7 @@ class Assertions:
         if len(named) != 1 or named[0] not in self._audiences:
             raise refused("Its `aud` is to be this gateway's issuer, or its token endpoint, alone.")
 
-    def _use(self, client: str, jti: Any, now: float) -> None:
+    def _use(self, client: str, jti: Any, now: float) -> str:
         if not isinstance(jti, str) or not 0 < len(jti) <= _MAX_JTI:
             raise refused("It has no `jti`, a text that no other one has.")
         if now - self._began > REMEMBERED:
@@ -71,6 +70,7 @@ class Assertions:
         if len(self._seen) >= _MOST:
             raise Saturated("Too many clients have shown assertions.", retry_after=LONGEST)
         self._seen.add((client, jti))
+        return jti
 
 
 def _is_signed(token: Token, keys: KeySet) -> bool:

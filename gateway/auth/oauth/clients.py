@@ -16,7 +16,6 @@ from gateway.core import api_keys
 from gateway.core.errors import Saturated, Unauthenticated
 from gateway.core.http.head import Head
 from gateway.core.jwt.keys import KeySet
-from gateway.core.jwt.verify import parse
 from gateway.core.model import Identity
 from gateway.core.shared.ports import Away
 
@@ -71,11 +70,11 @@ class Clients:
         if form.get("client_assertion_type") != TYPE or "client_assertion" not in form:
             reason = f"Send client_assertion, and client_assertion_type={TYPE}."
             raise OAuthError("invalid_request", reason)
-        client = self._assertions.client(form["client_assertion"], self._keys.registered, now)
+        client, jti = self._assertions.client(form["client_assertion"], self._keys.registered, now)
         if form.get("client_id", client) != client:
             raise OAuthError("invalid_request", "The client_id is another one than the assertion's.")
         if self._once is not None:
-            await self._use(self._once, client, str(parse(form["client_assertion"]).claims["jti"]))
+            await self._use(self._once, client, jti)
         return self._keys.signing(client, now)
 
     async def _use(self, once: Once, client: str, jti: str) -> None:

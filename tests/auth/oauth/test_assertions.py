@@ -27,7 +27,7 @@ def test_it_is_known_until_it_has_expired(before: float) -> None:
     assertions = Assertions(["https://a.example"])
     assertions.client(assertion("other", NOW - before), lambda client: KEYS, NOW - before)
     used = assertion("one", NOW)
-    assert assertions.client(used, lambda client: KEYS, NOW) == "etl"
+    assert assertions.client(used, lambda client: KEYS, NOW) == ("etl", "one")
     at = NOW
     while at < NOW + LONGEST + 2 * LEEWAY + 60:
         at += 20.0
