@@ -66,7 +66,8 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 class Streamed(web.Response):
     """A page that comes bit by bit: what writes it runs once the page's turn is over, so that others have
-    theirs. write: gets the call, and gives what `Stream.end` gives."""
+    theirs. make: gets the call, and gives what `Stream.end` gives, or a whole response; what it raises before
+    either is one, too."""
 
     def __init__(self, make: Callable[[Call], Awaitable[web.StreamResponse]]) -> None:
         super().__init__()
@@ -177,22 +178,15 @@ class AdminService:
         call.route = _ROUTE
         try:
             with self._streaming:
-                return await page.make(call)
+                return await _made(call, page)
         except (ConnectionError, GatewayError, asyncio.CancelledError):
             pass  # its client left, or takes nothing any more
         return reply.Sent(call.status or 499, keep_alive=False)
 
     async def _slowly(self, call: Call, page: Slow) -> web.StreamResponse | None:
         """A page that has a turn of its own. None after a bug, which is logged."""
-
-        async def made() -> web.StreamResponse:
-            try:
-                return await page.make(call)
-            except GatewayError as error:
-                return guard.problem(error)
-
         with self._boundary:
-            return await _in_turn(self._turn_of_slow, made())
+            return await _in_turn(self._turn_of_slow, _made(call, page))
         return None
 
     async def _page(self, call: Call) -> web.StreamResponse:
@@ -283,6 +277,16 @@ def _at_once(places: asyncio.Semaphore, too_many: str) -> AbstractAsyncContextMa
     if places.locked():
         raise Saturated(f"Too many {too_many}")
     return places
+
+
+async def _made(call: Call, page: Streamed) -> web.StreamResponse:
+    """What a page comes to. Raises GatewayError where its response has begun."""
+    try:
+        return await page.make(call)
+    except GatewayError as error:
+        if call.status:
+            raise
+        return guard.problem(error)
 
 
 async def _in_turn(

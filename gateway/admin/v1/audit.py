@@ -13,7 +13,7 @@ from gateway.admin.serve import Slow, Streamed
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import Config, as_errors, reply
 from gateway.call import Call
-from gateway.core.errors import BadRequest, GatewayError
+from gateway.core.errors import BadRequest
 
 PATH = "/admin/v1/audit"
 _LIMIT, _MOST = 100, 1000  # lines in a page
@@ -72,11 +72,8 @@ class _Pages:
         asked.parameters(request)
 
         async def respond(call: Call) -> web.Response:
-            try:
-                with as_errors():
-                    problems = await self._verified()
-            except GatewayError as error:
-                return guard.problem(error)
+            with as_errors():
+                problems = await self._verified()
             return await reply({"ok": not problems, "problems": problems})
 
         return Streamed(respond)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from gateway.admin.guard import operator, problem
+from gateway.admin.guard import operator
 from gateway.admin.planes import DataPlanes
 from gateway.admin.refusals import OneEach
 from gateway.admin.serve import Streamed
@@ -16,7 +16,7 @@ from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import as_errors, reply
 from gateway.call import Call
 from gateway.config.rehearsals import Rehearsals
-from gateway.core.errors import BadRequest, GatewayError, Saturated
+from gateway.core.errors import BadRequest, Saturated
 from gateway.core.merge import views
 
 
@@ -58,9 +58,7 @@ class _Pages:
                     with as_errors():
                         return await reply(await self._view.rehearsals.rehearse(text))
             except TimeoutError:
-                return problem(Saturated(f"It was not done in {within:g} s.", retry_after=5))
-            except GatewayError as error:
-                return problem(error)
+                raise Saturated(f"It was not done in {within:g} s.", retry_after=5) from None
             finally:
                 client.when_gone(None)
 
