@@ -27,6 +27,7 @@ from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.process.store_uri import SQLITE
 from gateway.core.routing.problems import Problem, Problems
 from gateway.edge.client.sockets import BoundSocket
 from gateway.planes import conf
@@ -236,7 +237,7 @@ def main(descriptor: int, path: str) -> None:
     interpreter.tune_allocator()
     try:
         config = conf.read(path)
-        if not config.store_uri.startswith("sqlite:"):
+        if not config.store_uri.startswith(SQLITE):
             importlib.import_module("gateway.store.mongo.engine")
     except conf.Unusable as error:
         sock.send(json.dumps({"refused": conf.why(path, error)}).encode())

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gateway.core.process.store_uri import SQLITE
 from gateway.store.json.large import Jobs
 from gateway.store.moving.port import Moves
 from gateway.store.moving.store import MovingStore
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.moves import SQLiteMoves
-
-SQLITE = "sqlite:"
 
 
 def document_store(

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from rich.text import Text
 
@@ -17,12 +17,12 @@ from gateway.cli import console
 from gateway.cli.documents.engine import Engine, Unusable, reason
 from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.core.process import mongo_uri
+from gateway.core.process import mongo_uri, store_uri
 from gateway.core.process.settings import ProcessConfig
 from gateway.store.moving.port import LogGone, Moves
 from gateway.store.moving.store import SETTLE_SECONDS
 from gateway.store.moving.tenant import NotMoved, Report, Side, TenantCopy
-from gateway.store.opening import SQLITE, document_store, moves
+from gateway.store.opening import document_store, moves
 from gateway.store.port import DocumentStore
 
 _SHOWN = 16  # digits of a digest, for people
@@ -187,16 +187,10 @@ def _uri(text: str | None, config: ProcessConfig, default: str, option: str) -> 
     """An option's URI in the form of the config's. Raises Unusable, which does not repeat it."""
     if text is None:
         return default
-    if text.startswith(mongo_uri.SCHEMES):
-        problem = mongo_uri.problem(text)
-        if problem:
-            raise Unusable(f"{option}: {problem}; write mongodb://user:password@host:27017/database")
-        return text
-    folder = text.removeprefix(SQLITE)
-    if not text.startswith(SQLITE) or not folder.strip("/ ") or folder.startswith(("//", ":")):
-        raise Unusable(f"{option} names no store: write sqlite:FOLDER, or mongodb://host:27017/database")
-    return f"{SQLITE}{PurePath(config.data) / folder}"
+    if wrong := store_uri.problem(text):
+        raise Unusable(f"{option}: {'; '.join(wrong)}")
+    return store_uri.under(text, config.data)
 
 
 def _location(uri: str) -> str:
-    return uri if uri.startswith(SQLITE) else mongo_uri.without_secrets(uri)
+    return uri if uri.startswith(store_uri.SQLITE) else mongo_uri.without_secrets(uri)

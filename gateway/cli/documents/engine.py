@@ -15,6 +15,7 @@ from threading import Event
 from gateway.cli import console
 from gateway.core.model import TenantId
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.process.store_uri import SQLITE
 from gateway.store.opening import document_store
 from gateway.store.operator import Operator
 from gateway.store.port import DocumentStore, TenantStore
@@ -63,14 +64,14 @@ def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
     def store() -> DocumentStore:
         return document_store(uri, os.urandom(32))  # its cursors do not outlive the command
 
-    if not uri.startswith("sqlite:"):
+    if not uri.startswith(SQLITE):
         # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
         from gateway.store.mongo.driver import Driver
         from gateway.store.mongo.operator import MongoOperator
 
         driver = Driver(uri)
         return Engine(driver.name, MongoOperator(driver), store, meter, stopped)
-    folder = Path(uri.removeprefix("sqlite:"))
+    folder = Path(uri.removeprefix(SQLITE))
     _check_owner(folder)
 
     def copied(done: int, pages: int) -> None:

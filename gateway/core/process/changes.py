@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.process.store_uri import SQLITE
 
 _NAMES = {
     "admin": "[admin] listen",
@@ -43,7 +44,7 @@ def changed(before: ProcessConfig, after: ProcessConfig) -> list[str]:
 def _moved(value: Any, before: str, after: str) -> Any:
     """A value with its paths below one folder as they are below another."""
     if isinstance(value, str):
-        scheme = "sqlite:" if value.startswith("sqlite:") else ""
+        scheme = SQLITE if value.startswith(SQLITE) else ""
         below = value.removeprefix(f"{scheme}{before}/")
         return value if below == value else f"{scheme}{after}/{below}"
     if is_dataclass(value) and not isinstance(value, type):

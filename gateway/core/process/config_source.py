@@ -91,6 +91,5 @@ def _uri(read: Reader, store_uri: str) -> str:
         reason = "no server of MongoDB is named, neither here nor by [store] uri"
         read.wrong(SECTION, "uri", reason, "write mongodb://user:password@host:27017/database")
     elif problem := mongo_uri.problem(uri):
-        hint = "write mongodb://user:password@host:27017/database, with name and password percent-encoded"
-        read.wrong(SECTION, "uri", problem, hint)
+        read.wrong(SECTION, "uri", problem, mongo_uri.HINT)
     return uri

@@ -8,6 +8,7 @@ from gateway.core.http import request_target
 
 SRV = "mongodb+srv://"
 SCHEMES = ("mongodb://", SRV)
+HINT = "write mongodb://user:password@host:27017/database, with name and password percent-encoded"
 DATABASE = "gateway"  # where the URI names none
 
 # Unless the operator's URI says otherwise. ASAB sets none: a server that is away would hold each request for

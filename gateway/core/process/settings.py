@@ -21,9 +21,9 @@ from gateway.core.process import (
     config_source,
     listen_lines,
     listeners,
-    mongo_uri,
     operators,
     shared_state,
+    store_uri,
     tls,
 )
 from gateway.core.process.command_line import Command
@@ -229,9 +229,9 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     data = read.path("gateway", "data", "../var")
     keys = read.path("tokens", "keys", "keys.jwks", data)
     access = read.text("log", "access", "access.log")
-    store_uri = _store_uri(read, data, "uri", "sqlite:documents")
-    store_next = _store_uri(read, data, "next", "")
-    if store_next == store_uri:
+    served = _store_uri(read, data, "uri", "sqlite:documents")
+    following = _store_uri(read, data, "next", "")
+    if following == served:
         read.wrong("store", "next", "it is the store of uri", "name the one to which tenants are moved")
     config = ProcessConfig(
         listen=listen_lines.parse(read, "gateway", "127.0.0.1:8080"),
@@ -240,8 +240,8 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         routing=read.path("gateway", "routing", "routing.yaml"),
         data=data,
         keys=keys,
-        store_uri=store_uri,
-        store_next=store_next,
+        store_uri=served,
+        store_next=following,
         tokens=_tokens(read, keys),
         path=path,
         log_query=_queries(read),
@@ -263,7 +263,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         memory=read.size("gateway", "memory", "256MiB"),
         seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
         operators=operators.parse(read, read.text("tokens", "issuer", "gateway")),
-        live=config_source.parse(read, store_uri, data),
+        live=config_source.parse(read, served, data),
         shared=shared_state.parse(read),
         tls=tls.parse(read, read.folder),
     )
@@ -350,19 +350,9 @@ def _store_uri(read: _Reader, data: str, key: str, default: str) -> str:
     uri = read.text("store", key, default)
     if not uri and not default:
         return ""
-    if uri.startswith(mongo_uri.SCHEMES):
-        problem = mongo_uri.problem(uri)
-        if problem:
-            hint = "write mongodb://user:password@host:27017/database, with name and password percent-encoded"
-            read.wrong("store", key, problem, hint)
-        return uri
-    folder = uri.removeprefix("sqlite:")
-    if folder.startswith(("//", ":")):  # as SQLAlchemy writes them; taken to the letter it is another folder
-        read.wrong("store", key, "it names no folder", "write sqlite:documents, or sqlite:/srv/documents")
-    elif not folder.strip("/ ") or not uri.startswith("sqlite:"):
-        hint = "write sqlite: and a folder (under data), or mongodb://host:27017/database"
-        read.wrong("store", key, "this store is not offered", hint)
-    return f"sqlite:{PurePath(data) / folder}"
+    if wrong := store_uri.problem(uri):
+        read.wrong("store", key, *wrong)
+    return store_uri.under(uri, data)
 
 
 def _unknown_keys(read: _Reader) -> None:

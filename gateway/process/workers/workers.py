@@ -14,10 +14,10 @@ from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
-from gateway.core.process.storm import DEATHS, Storm
 from gateway.process.workers.fork_server import REPLACE
 from gateway.process.workers.generation import Generation
 from gateway.process.workers.sockets import Address
+from gateway.process.workers.storm import DEATHS, Storm
 from gateway.process.workers.worker import Worker
 from gateway.runtime.channel import AskFailed, Channel, ChannelError, Handler, NoAnswer
 from gateway.runtime.periodic import PeriodicTask

@@ -104,7 +104,7 @@ def test_all_tenants_are_moved_and_what_to_do_next_is_said(
     [
         ((), "", "there is no target: name it with --to, or as [store] next in the config"),
         (("--to", "sqlite:documents"), "", "source and target are the same"),
-        (("--to", "postgres://u:p4ss@h/d"), "", "--to names no store: write sqlite:FOLDER, or mongodb://"),
+        (("--to", "postgres://u:p4ss@h/d"), "", "--to: this store is not offered; write sqlite:"),
         (("--to", "mongodb://u:p4ss@h:27017:1/d"), "", "--to:"),
         (("--to", AWAY), "", "no server answers"),
         (("--to", "sqlite:other", "--move"), "", "both stores must be in the config"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.process.storm import Storm
+from gateway.process.workers.storm import Storm
 
 
 @pytest.mark.parametrize(
