@@ -45,20 +45,15 @@ class CollectionCopy:
 
     async def bring_over(self) -> None:
         """Write what differs."""
-        batch: list[Write] = []
-        size = 0
+        batch = _Batch()
         async with aclosing(self._pairs()) as pairs:
             async for identifier, here, there in pairs:
                 write = _difference(identifier, here, there)
                 if write is None:
                     self.unchanged += 1
-                    continue
-                batch.append(write)
-                size += 0 if here is None else here.size
-                if len(batch) >= PAGE or size >= _WRITTEN_BYTES:
-                    await self._write(batch)
-                    batch, size = [], 0
-        await self._write(batch)
+                else:
+                    await self._write(batch.add(write))
+        await self._write(batch.take())
         await self._settle()
 
     async def compare(self) -> None:
@@ -88,8 +83,7 @@ class CollectionCopy:
                 if write is not None:
                     batch.append(write)
                     changed[identifier] = before
-            for part in _by_size(batch):
-                await self._write(part)
+            await self._write_parts(batch)
         await self._settle()
         for some in _batches(list(changed), PAGE):
             there = await _read(self._there, self.name, some)
@@ -157,8 +151,30 @@ class CollectionCopy:
         self._conflicts.clear()
 
     async def _write_parts(self, writes: Iterable[Write]) -> None:
-        for part in _by_size(writes):
-            await self._write(part)
+        batch = _Batch()
+        for write in writes:
+            await self._write(batch.add(write))
+        await self._write(batch.take())
+
+
+class _Batch:
+    """Writes that are kept until they are enough for one bulk."""
+
+    def __init__(self) -> None:
+        self._writes: list[Write] = []
+        self._bytes = 0
+
+    def add(self, write: Write) -> list[Write]:
+        """Those to write now: none while there is room for more."""
+        self._writes.append(write)
+        if isinstance(write, Copied) and isinstance(write.data, LargeMembers):
+            self._bytes += len(write.data.text)
+        return self.take() if len(self._writes) >= PAGE or self._bytes >= _WRITTEN_BYTES else []
+
+    def take(self) -> list[Write]:
+        """All that are there; none is afterwards."""
+        taken, self._writes, self._bytes = self._writes, [], 0
+        return taken
 
 
 def _difference(identifier: str, here: Document | None, there: Document | None) -> Write | None:
@@ -204,18 +220,3 @@ def _batches(items: Sequence[str], size: int) -> Iterator[list[str]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some
-
-
-def _by_size(writes: Iterable[Write]) -> Iterator[list[Write]]:
-    """Batches that are not too large."""
-    batch: list[Write] = []
-    size = 0
-    for write in writes:
-        batch.append(write)
-        if isinstance(write, Copied) and isinstance(write.data, LargeMembers):
-            size += len(write.data.text)
-        if len(batch) >= PAGE or size >= _WRITTEN_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
