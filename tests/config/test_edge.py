@@ -18,8 +18,8 @@ from aiohttp import web
 from gateway.core.process.listeners import Listen
 from gateway.edge.client import clients
 from tests import harness
-from tests.eventually import eventually, eventually_await
-from tests.support import edge_proxies
+from tests.eventually import END, eventually, eventually_await
+from tests.support import edge_proxies, http3
 from tests.support.admin import Admin, admin_of
 from tests.support.authority import Authority
 from tests.support.ports import free_port
@@ -181,9 +181,23 @@ async def test_a_proxy_in_front_passes_on_who_calls_streams_sockets_and_large_bo
             assert found["headers"]["X-Forwarded-Prefix"] == "/app"
             assert dict(admin.gateway.data.clients.refused.samples()) == {}
 
-        await eventually(lambda: len(clients_logged(tmp_path)) >= 2)
-        assert set(clients_logged(tmp_path)) == {CLIENT}
+        if name == "caddy":
+            assert await _by_http3(url, authority, bearer) == "127.0.0.1, 127.0.0.1"
+
+        called = {CLIENT, "127.0.0.1"} if name == "caddy" else {CLIENT}
+        await eventually(lambda: len(clients_logged(tmp_path)) >= 2 + len(called))
+        assert set(clients_logged(tmp_path)) == called
         await _streams(url, authority, bearer, backend)
+
+
+async def _by_http3(url: str, authority: Path, bearer: str) -> str:
+    """Whom the backend is told that the client is, which says something else itself."""
+    token = bearer.partition(": ")[2].encode()
+    headers = [(b"authorization", token), (b"x-forwarded-for", b"192.0.2.1")]
+    async with asyncio.timeout(END):
+        status, body = await http3.get(int(url.rpartition(":")[2]), NAME, "/app/said", authority, headers)
+    assert status == 200, body
+    return str(json.loads(body)["headers"]["X-Forwarded-For"])
 
 
 async def _streams(url: str, authority: Path, bearer: str, backend: Backend) -> None:
