@@ -56,7 +56,7 @@ class Gateway:
         self._ground, self._lock = take(config, application, now, wall, held, supervise=supervise)
         self.sockets = self._ground.sockets
         self.data = data = DataPlane(self._ground)
-        served = Served(data.target, lambda: data.listener.bound, data.recent.pickled)
+        served = Served(data.target, lambda: data.listener.bound, lambda: config.tls, data.recent.pickled)
         follows = Following(self._applied, self._refused)
         rooms = self._ground, data.callers, data.signer, served, follows, data.child_event
         self.control = control = ControlPlane(*rooms, supervise=supervise)

@@ -138,10 +138,12 @@ class Certificate(Protocol):
     """A client's certificate, verified with its connection (edge/tls/client_certificate.py).
 
     fingerprint: SHA-256 of it. begins, ends: when it is valid, in seconds since the epoch. lines: the header
-    lines that tell a backend of it. is_current: what it was verified with has not changed since.
+    lines that tell a backend of it. is_current: what it was verified with has not changed since. tls: the
+    section [tls:NAME] that has verified it.
     """
 
     fingerprint: str
+    tls: str
     names: tuple[Name, ...]
     begins: float
     ends: float

@@ -195,7 +195,8 @@ class _Certificates:
         self._revocations = revocations
         self._limit_client = limit_client
         self._now = now
-        self._known: dict[str, tuple[tuple[CertificateRule, ...], Identity]] = {}
+        # By the section that has verified it, and its fingerprint.
+        self._known: dict[tuple[str, str], tuple[tuple[CertificateRule, ...], Identity]] = {}
         revocations.on_change(self._known.clear)
 
     def identity(self, call: Call) -> Identity | None:
@@ -212,13 +213,14 @@ class _Certificates:
             self._limit_client(call)
             raise Unauthenticated(_NO_CERTIFICATE)
         rules = call.snapshot.certificates
-        known = self._known.get(certificate.fingerprint)
+        key = certificate.tls, certificate.fingerprint
+        known = self._known.get(key)
         if known is None or known[0] is not rules:
             self._limit_client(call)
             known = rules, self._verify(certificate, rules)
             if len(self._known) >= _MOST:
                 self._known.clear()
-            self._known[certificate.fingerprint] = known
+            self._known[key] = known
         if not certificate.is_current:
             raise Unauthenticated(_OUTDATED, close=True)
         if not certificate.begins <= self._now() < certificate.ends:
@@ -230,7 +232,7 @@ class _Certificates:
         of = certificate.names, certificate.fingerprint, certificate.begins, certificate.ends
         issuer = ""
         try:
-            identity = identify(rules, *of)
+            identity = identify(rules, certificate.tls, *of)
             issuer = identity.issuer
             if self._revocations.covers(identity):
                 raise Unauthenticated(REVOKED)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from gateway.call import Authentication, Call, Snapshot
 from gateway.cli import console, reference
 from gateway.cli.config.given import STDIN, read_config
 from gateway.config import own_addresses
-from gateway.config.compilation import compile_text
+from gateway.config.compilation import ProcessCheck, compile_text
 from gateway.config.ports import ConfigRefused
 from gateway.config.refusal import as_dict, describe
 from gateway.config.sources.file import read
@@ -28,6 +29,7 @@ from gateway.core.jwt.issuer import LOCAL, Introspection, Issuer, KeyFile
 from gateway.core.model import Backend, CallerRule, Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.process.tls import unknown_sections
 from gateway.core.routing.amounts import parse_duration
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import json_schema
@@ -87,6 +89,8 @@ def _explain_arguments(explain: argparse.ArgumentParser) -> None:
     help_ = "what the client would send: the token or 'Bearer ...', @FILE with it, or - (standard input)"
     explain.add_argument("--token", metavar="TOKEN|@FILE|-", help=help_)
     explain.add_argument("--certificate", metavar="FILE", help="the client's certificate, in PEM")
+    help_ = "with --certificate: the section [tls:NAME] of the listener that it is shown to"
+    explain.add_argument("--tls", metavar="NAME", default="", help=help_)
     explain.add_argument("--json", action="store_true", help="the same as JSON")
 
 
@@ -107,18 +111,17 @@ def _compile_text(
     path: Path,
     text: str,
     config: ProcessConfig | None,
-    own: Sequence[own_addresses.OwnListener] = (),
+    check: ProcessCheck = lambda snapshot: [],
     authentication: Authentication | None = None,
 ) -> Snapshot:
-    """Raises ConfigRefused. config: of the process, when it is known. own: its listeners, which no backend's
-    address may lead to."""
+    """Raises ConfigRefused. config: of the process, when it is known. check: finds what it makes wrong."""
     sockets = socket_folder(".")  # all are of one length
     try:
         return compile_text(
             text,
             lambda backend: _NEVER,
             sockets,
-            lambda backends: own_addresses.problems(backends, own),
+            check,
             authentication,
             str(path.parent),
             config.tokens.issuer if config is not None else "",
@@ -151,18 +154,19 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
     except (Problems, OSError, ValueError):
         if not given:
             raise
-        config, path, own = None, Path(given), []  # for an unknown process
+        config, path = None, Path(given)  # for an unknown process
     else:
-        path, own = Path(given or config.routing), own_addresses.of(config)
+        path = Path(given or config.routing)
     name = STDIN if given == "-" else console.short(path)
     try:
-        compiled, found = _compile_text(path, read_config(str(path)), config, own), []
+        text, check = read_config(str(path)), partial(_check_against, config)
+        compiled, found = _compile_text(path, text, config, check), []
     except ConfigRefused as refused:
         compiled, found = None, refused.problems
     own_found, notes = _process_problems(config) if config is not None else ([], [])
     process = console.short(config.path) if config is not None else ""
     if config is not None and compiled is not None:
-        notes += _mtls_notes(compiled.table.routes, config)
+        notes += _mtls_notes(compiled, config)
     if arguments.json:
         shown = name if given == "-" else str(path)
         said_of_tls = [describe(process, [one]).strip() for one in own_found] + notes
@@ -195,6 +199,14 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
     return 1 if found or own_found else 0
 
 
+def _check_against(config: ProcessConfig | None, compiled: Snapshot) -> list[Problem]:
+    """What the process config makes wrong in a routing config."""
+    if config is None:
+        return []
+    found = own_addresses.problems(compiled.backends, own_addresses.of(config))
+    return [*found, *unknown_sections(compiled.certificates, config.tls)]
+
+
 def _process_problems(config: ProcessConfig) -> tuple[list[Problem], list[str]]:
     """What this machine lacks of what the process config names: what keeps the gateway from starting, and
     what should be known all the same."""
@@ -214,25 +226,30 @@ def _process_problems(config: ProcessConfig) -> tuple[list[Problem], list[str]]:
     return conf.located(config.path, wrong), notes
 
 
-def _mtls_notes(routes: Iterable[Route[Any, Any]], config: ProcessConfig) -> Iterable[str]:
+def _mtls_notes(compiled: Snapshot, config: ProcessConfig) -> Iterable[str]:
     """Where routes take clients' certificates that no public listener asks for, or those of authorities that
     may each name whom they like."""
     asks = {one.name for one in config.tls if one.verify}
+    routes = compiled.table.routes
     named = [one.name for one in routes if one.callers is not None and "mtls" in one.callers.kinds]
     if named and not any(one.tls in asks for one in config.listen):
-        shown = f"{', '.join(named[:_MOST])}{', ...' if named[_MOST:] else ''}"
         yield (
-            f"auth: [mtls] of {shown}: no client can show"
+            f"auth: [mtls] of {_listed(named)}: no client can show"
             f" a certificate; in {console.short(config.path)}, write verify = ca.pem in a section [tls:NAME],"
             " and tls=NAME behind an address of [gateway] listen"
         )
     used = {one.tls for one in config.listen}
     verify = {one.verify: f"[tls:{one.name}]" for one in config.tls if one.verify and one.name in used}
-    if named and len(verify) > 1:
+    anywhere = [one.name for one in compiled.certificates if not one.tls]
+    if named and anywhere and len(verify) > 1:
         yield (
             f"{' and '.join(verify.values())} verify with different authorities: a certificate of each may be"
-            " any entry of `certificates`; let only authorities that you run be there"
+            f" {_listed(anywhere)} of `certificates`; write tls: NAME where an entry is for one of them"
         )
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:_MOST])}{', ...' if names[_MOST:] else ''}"
 
 
 def _tls_notes(backends: Mapping[str, Backend]) -> Iterable[str]:
@@ -335,7 +352,8 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     # Without a credential no key is needed.
     shown = any(name in headers for name in ("Authorization", "X-API-Key", "Sec-WebSocket-Protocol"))
 
-    certificate = explain.read_certificate(arguments.certificate) if arguments.certificate else None
+    file = arguments.certificate
+    certificate = explain.read_certificate(file, arguments.tls) if file else None
 
     async def ask() -> tuple[Call, GatewayError | None, list[tuple[str, str]]]:
         asked = compiled, asking.chain, arguments.method, arguments.path, headers, via, certificate

@@ -37,10 +37,11 @@ def _content(given: str) -> str:
     return sys.stdin.read(_MAX_FILE) if given in ("-", "@-") else read_text(Path(given[1:]), _MAX_FILE)
 
 
-def read_certificate(file: str) -> Shown:
-    """The client's certificate in a file of PEM. Raises ValueError, FileUnusable."""
+def read_certificate(file: str, tls: str) -> Shown:
+    """The client's certificate in a file of PEM. tls: as `certificate.read` has it. Raises ValueError,
+    FileUnusable."""
     try:
-        return certificate.read(read_text(Path(file), _MAX_FILE))
+        return certificate.read(read_text(Path(file), _MAX_FILE), tls)
     except ValueError as error:
         raise ValueError(f"--certificate: {file}: {error}") from None
 

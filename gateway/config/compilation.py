@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.call import Authentication, Snapshot, Target
 from gateway.config import source, strict_yaml
 from gateway.config.strict_yaml import YamlDocument
-from gateway.core.model import Backend
 from gateway.core.routing.compile import TargetOf, compile_data
 from gateway.core.routing.problems import Problem, Problems, by_line
 from gateway.runtime import threads
 
 MakeTarget = Callable[[TargetOf], Target]
-BackendCheck = Callable[[Mapping[str, Backend]], list[Problem]]
+ProcessCheck = Callable[[Snapshot], list[Problem]]
 
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Compiles texts for this process. check_backends: finds the problems that depend on this process.
+    """Compiles texts for this process. check: finds the problems that depend on this process.
     texts: what was read last. All else as for `compile_data`."""
 
     target: MakeTarget
     sockets: str
-    check_backends: BackendCheck = lambda backends: []
+    check: ProcessCheck = lambda snapshot: []
     authentication: Authentication | None = None
     folder: str = ""
     local: str = ""
@@ -51,7 +50,7 @@ class Compiler:
         more = self.authentication, self.folder, self.local
         try:
             snapshot = compile_data(document.data, self.target, self.sockets, *more)
-            if found := self.check_backends(snapshot.backends):
+            if found := self.check(snapshot):
                 raise Problems(found)
         except Problems as problems:
             raise Problems(by_line(map(document.locate, problems.items))) from None
@@ -73,10 +72,10 @@ def compile_text(
     text: str,
     target: MakeTarget,
     sockets: str,
-    check_backends: BackendCheck = lambda backends: [],
+    check: ProcessCheck = lambda snapshot: [],
     authentication: Authentication | None = None,
     folder: str = "",
     local: str = "",
 ) -> Snapshot:
     """From text to a snapshot, as `Compiler.compile`."""
-    return Compiler(target, sockets, check_backends, authentication, folder, local).compile(text)
+    return Compiler(target, sockets, check, authentication, folder, local).compile(text)

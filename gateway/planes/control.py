@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from gateway.admin.operators import Operators
 from gateway.auth.operator_token import FILE as OPERATOR_TOKEN
 from gateway.auth.operator_token import OperatorToken
 from gateway.auth.signer import Signer
+from gateway.call import Snapshot
 from gateway.config import own_addresses
 from gateway.config.compilation import Compiler, MakeTarget
 from gateway.config.following import Following
@@ -21,10 +22,10 @@ from gateway.config.nodes.nodes import Nodes
 from gateway.config.parts import ConfigParts
 from gateway.config.rehearsals import Entries, Rehearsals
 from gateway.core.http.hops import pseudonym
-from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.process.command_line import Command
 from gateway.core.process.listeners import Listen, url_of
+from gateway.core.process.tls import TlsSettings, unknown_sections
 from gateway.core.routing.problems import Problem
 from gateway.planes.callers import Callers
 from gateway.planes.ground import Ground
@@ -43,12 +44,13 @@ _BACKENDS_END = 14.0  # seconds that the backends may take at the end: they have
 class Served:
     """What the control plane has to know of what serves requests.
 
-    target: makes the targets of routes. bound: where clients connect to, from the bind on. recent: the
-    last requests, for rehearsals.
+    target: makes the targets of routes. bound: where clients connect to, from the bind on. tls: the sections
+    [tls:NAME]. recent: the last requests, for rehearsals.
     """
 
     target: MakeTarget
     bound: Callable[[], list[Listen]]
+    tls: Callable[[], Iterable[TlsSettings]]
     recent: Entries
 
 
@@ -97,7 +99,7 @@ class ControlPlane:
 
     def _live_config(self, callers: Callers, following: Following) -> LiveConfig:
         parts, folder = self.config_parts, str(Path(self._config.routing).parent)
-        more = self._own_addresses, callers.authentication, folder, self._config.tokens.issuer
+        more = self._check, callers.authentication, folder, self._config.tokens.issuer
         return LiveConfig(
             *(parts.source, parts.revisions, parts.audit, parts.remembered),
             Compiler(self._served.target, self._ground.sockets, *more),
@@ -107,8 +109,11 @@ class ControlPlane:
             wall=self._ground.wall,
         )
 
-    def _own_addresses(self, backends: Mapping[str, Backend]) -> list[Problem]:
-        return own_addresses.problems(backends, own_addresses.of(self._config, self._served.bound()))
+    def _check(self, snapshot: Snapshot) -> list[Problem]:
+        """What this process's own config makes wrong in a routing config."""
+        own = own_addresses.of(self._config, self._served.bound())
+        sections = unknown_sections(snapshot.certificates, self._served.tls())
+        return [*own_addresses.problems(snapshot.backends, own), *sections]
 
     def instruments(self) -> tuple[Gauge, ...]:
         """For the metrics."""

@@ -69,6 +69,7 @@ class Master:
         self._ground, self._lock = take(config, application, now, wall, held, supervise=supervise)
         folder = self._ground.data
         self._started = False
+        self._sections = config.tls  # those of the workers
         self._addresses: list[sockets.Address] = []
         self._number = workers
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,7 +85,7 @@ class Master:
         self.planes = WorkerPlanes(self._workers, self.metrics)
         self.lost = LostPaths(lambda: [one.listen.path for one in self._addresses if one.is_lost])
         self.via, self.store_available = config.own_via(self._ground.secret), True
-        served = Served(_no_target, lambda: self.bound, self.planes.recent)
+        served = Served(_no_target, lambda: self.bound, lambda: self._sections, self.planes.recent)
         follows = Following(self._applied, self._refused, self._spread)
         rooms = self._ground, self.callers, self.signer, served, follows, self._child_event
         self.control = ControlPlane(*rooms, supervise=supervise)
@@ -246,6 +247,7 @@ class Master:
                 config = await threads.run(threads.CONFIG, _read, self.config.path)
                 outcome["restart"] = self._left_to_a_restart(config)
                 await self._replace_workers(config)
+                await self._follow_sections(config)
                 outcome["workers"] = self.workers.number if self.workers is not None else 0
             except conf.Unusable as error:
                 outcome["refused"] = conf.why(self.config.path, error)
@@ -290,6 +292,13 @@ class Master:
                 address.close()
         what = "The worker was" if number == 1 else f"All {number} workers were"
         L.info("%s replaced, in %.1f s", what, monotonic() - began)
+
+    async def _follow_sections(self, config: ProcessConfig) -> None:
+        """The workers have these sections [tls:NAME] now; a routing config that names a new one was refused
+        before."""
+        if config.tls != self._sections:
+            self._sections = config.tls
+            await self.live.reload_when_quiet()
 
     async def reopen_logs(self, why: str) -> None:
         """Have all workers go on in new files."""

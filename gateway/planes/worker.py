@@ -222,7 +222,7 @@ def _nothing(number: int, frame: object) -> None:
     pass
 
 
-def _no_problems(backends: object) -> list[Problem]:
+def _no_problems(snapshot: object) -> list[Problem]:
     """The master has checked them."""
     return []
 

@@ -18,7 +18,7 @@ from gateway.core.process.listeners import Listen
 from gateway.core.process.tls import KeyPair, TlsSettings
 from gateway.core.revocations import Revocation
 from tests.eventually import END, eventually
-from tests.harness import address, bearer, route, routing, running
+from tests.harness import bearer, route, routing, running
 from tests.support.certificates import Authority
 
 ALL = {"read": [], "write": []}
@@ -39,12 +39,12 @@ class Clients:
         self.ca = ca
         self._sessions: list[aiohttp.ClientSession] = []
 
-    def of(self, pair: KeyPair | None) -> Any:
-        """A client with this certificate, and kept connections."""
+    def of(self, pair: KeyPair | None, listener: int = 0) -> Any:
+        """A client of a listener with this certificate, and kept connections."""
         context = ssl.create_default_context(cafile=str(self.ca.path))
         if pair is not None:
             context.load_cert_chain(pair.certificate, pair.key)
-        host, port = address(self.gateway)
+        host, port = self.gateway.listener.addresses[listener]
         connector = aiohttp.TCPConnector(ssl=context)
         session = aiohttp.ClientSession(f"https://{host}:{port}", connector=connector)
         self._sessions.append(session)
@@ -79,13 +79,15 @@ async def serving(folder: Path) -> AsyncIterator[Clients]:
         ],
         backends={"echo": {"kind": "http", "addresses": [f"http://127.0.0.1:{port}"], "concurrency": 9}},
         certificates={
-            "tills": {"subjects": ["uri:spiffe://shop/till/*"], "tenant": "acme", "scopes": ["read"]}
+            "tills": {"subjects": ["uri:spiffe://shop/till/*"], "tenant": "acme", "scopes": ["read"]},
+            "partners": {"subjects": ["cn:partner"], "tenant": "acme", "scopes": ["read"], "tls": "partner"},
         },
     )
     pair = ca.pair("gw", "dns:gw.example")
-    tls = TlsSettings("public", (pair,), str(ca.path), "optional", str(ca.revoke()))
-    listen = (Listen("127.0.0.1", tls="public"),)
-    async with running(folder, config, listen=listen, tls=(tls,)) as gateway:
+    verify = (pair,), str(ca.path), "optional", str(ca.revoke())
+    tls = tuple(TlsSettings(name, *verify) for name in ("public", "partner"))
+    listen = tuple(Listen("127.0.0.1", tls=one.name) for one in tls)
+    async with running(folder, config, listen=listen, tls=tls) as gateway:
         clients = Clients(gateway, ca)
         try:
             async with asyncio.timeout(END):
@@ -115,6 +117,29 @@ async def test_other_clients_are_refused(tmp_path: Path) -> None:
         assert (await till("/both/a"))[0] == 200
         assert (await till("/both/a", Authorization="Bearer nonsense"))[0] == 401  # what is shown counts
         assert (await till("/tokens/a"))[0] == 401  # a route takes them only where it says so
+
+
+async def test_an_entry_for_a_section_counts_on_its_listeners_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path) as clients:
+        pair = clients.ca.pair("partner")
+        here, elsewhere = clients.of(pair, listener=1), clients.of(pair)
+        for _ in range(2):  # it is remembered, for each section
+            assert [(await client("/mtls/a"))[0] for client in (here, elsewhere)] == [200, 401]
+
+
+async def test_a_config_that_names_no_section_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path) as clients:
+        written, live = tmp_path / "routing.yaml", clients.gateway.live
+        written.write_text(written.read_text().replace("tls: partner", "tls: partnr"))
+        assert not await live.reload()
+        assert live.refusal is not None
+        (problem,) = live.refusal.problems
+        assert (problem.where, problem.reason) == (
+            "certificates.partners.tls",
+            "there is no section [tls:partnr] in gateway.conf",
+        )
+        assert problem.hint.startswith("did you mean partner?")
+        assert (await clients.of(clients.ca.pair("partner"), listener=1)("/mtls/a"))[0] == 200
 
 
 async def test_backends_are_told_of_the_certificate_and_never_by_the_client(tmp_path: Path) -> None:

@@ -68,6 +68,21 @@ def test_routes_that_take_certificates_which_no_listener_asks_for_are_noted(
     assert main.main(["check"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "[tls:public] and [tls:partner] verify with different authorities" in said
+    (tmp_path / "routing.yaml").write_text(MTLS.replace("tenant: acme", "tenant: acme, tls: partner"))
+    assert main.main(["check"]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_an_entry_for_a_section_that_is_not_there_is_a_problem(
+    ca: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca.pair("a")
+    (tmp_path / "gateway.conf").write_text(f"{CONF}verify = tls/ca.pem\n")
+    (tmp_path / "routing.yaml").write_text(MTLS.replace("scopes: [read] }", "scopes: [read], tls: publik }"))
+    assert main.main(["check"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("routing.yaml:4 certificates.tills.tls")
+    assert "there is no section [tls:publik] in gateway.conf hint: did you mean public?" in said
 
 
 def test_explain_says_whose_a_clients_certificate_is(
@@ -98,6 +113,23 @@ def test_explain_says_whose_a_clients_certificate_is(
         assert f"cn:{file}; valid from " in said["certificate"]
     assert main.main(["explain", "GET", "/shop/a", "--certificate", "tls/till.key"]) != 0
     assert "--certificate: tls/till.key: there is no certificate" in capsys.readouterr().err
+
+
+def test_explain_is_told_where_a_certificate_is_shown(
+    ca: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "routing.yaml").write_text(MTLS.replace("scopes: [read] }", "scopes: [read], tls: public }"))
+    ca.pair("till", "uri:spiffe://shop.example/till/7")
+    alone = "certificates.tills counts on [tls:public] alone, and it is "
+    counts = "certificates.tills, by uri:spiffe://shop.example/till/7: tenant acme, scopes read"
+    tries = {
+        (): f"{alone}not said where it is shown (--tls NAME)",
+        ("--tls", "other"): f"{alone}shown on [tls:other]",
+        ("--tls", "public"): counts,
+    }
+    for option, said in tries.items():
+        main.main(["explain", "GET", "/shop/a", "--certificate", "tls/till.pem", "--json", *option])
+        assert json.loads(capsys.readouterr().out)["entry"] == said
 
 
 def test_what_should_be_known_is_a_note(ca: Authority, capsys: pytest.CaptureFixture[str]) -> None:

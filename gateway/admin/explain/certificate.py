@@ -23,7 +23,7 @@ _MOST = 10  # names that are shown
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """As `gateway.call.Certificate`, of no connection."""
+    """As `gateway.call.Certificate`, of no connection. tls: "" where nobody said to which it is shown."""
 
     names: tuple[Name, ...]
     fingerprint: str
@@ -31,6 +31,7 @@ class Shown:
     ends: float
     lines: bytes = b""
     is_current: bool = True
+    tls: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Showing:
     certificate: Shown
 
 
-def read(pem: str) -> Shown:
-    """The first certificate of a PEM text. Raises ValueError."""
+def read(pem: str, tls: str = "") -> Shown:
+    """The first certificate of a PEM text. tls: the section that would verify it. Raises ValueError."""
     try:
         found = x509.load_pem_x509_certificates(pem.encode())[0]
         return Shown(
@@ -49,6 +50,7 @@ def read(pem: str) -> Shown:
             base64.urlsafe_b64encode(found.fingerprint(SHA256())).decode().rstrip("="),
             found.not_valid_before_utc.timestamp(),
             found.not_valid_after_utc.timestamp(),
+            tls=tls,
         )
     except ValueError:
         raise ValueError("there is no certificate in it that can be read, in PEM") from None
@@ -83,13 +85,23 @@ def rows(call: Call, shown: Shown) -> Iterator[tuple[str, str]]:
 
 
 def _entry(call: Call, shown: Shown) -> str:
-    found = [pair for rule in call.snapshot.certificates for pair in covering(rule, shown.names)]
+    named = [pair for rule in call.snapshot.certificates for pair in covering(rule, shown.names)]
+    found = [(rule, name) for rule, name in named if rule.counts_for(shown.tls)]
     entries = list(dict.fromkeys(rule.name for rule, _ in found))
-    if not entries:
+    if not named:
         return "none of certificates: has one of its names among its subjects"
+    if not found:
+        where = dict.fromkeys(f"certificates.{rule.name} counts on [tls:{rule.tls}]" for rule, _ in named)
+        return f"{', '.join(where)} alone, and {_section(shown)}"
     if len(entries) > 1:
         return f"{' and '.join(entries)} of certificates: both have a name of it, so it is nobody's"
     rule, name = found[0]
     scopes = " ".join(sorted(rule.scopes)) or "none"
     whose = f"tenant {rule.tenant.value}, scopes {scopes}"
     return f"certificates.{rule.name}, by {name.kind}:{name.value}: {whose}"
+
+
+def _section(shown: Shown) -> str:
+    if shown.tls:
+        return f"it is shown on [tls:{shown.tls}]"
+    return "it is not said where it is shown (--tls NAME)"

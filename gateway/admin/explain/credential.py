@@ -218,7 +218,7 @@ async def revocations(
     try:
         if shown is not None and not text:
             of = shown.names, shown.fingerprint, shown.begins, shown.ends
-            identity = identify(call.snapshot.certificates, *of)
+            identity = identify(call.snapshot.certificates, shown.tls, *of)
         elif api_keys.is_api_key(text):
             id_, digest = api_keys.split(text)
             key = state.keys[id_]

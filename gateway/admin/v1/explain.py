@@ -20,7 +20,7 @@ from gateway.config.live import LiveConfig
 from gateway.core.errors import BadRequest
 from gateway.core.http.hops import Via
 
-_MEMBERS = ("method", "path", "host", "token", "headers", "certificate")
+_MEMBERS = ("method", "path", "host", "token", "headers", "certificate", "tls")
 
 
 class View(Protocol):
@@ -50,9 +50,9 @@ class _Explaining:
 
     async def page(self, request: web.Request) -> web.Response:
         """The members: method (GET), path (with a query, or a URL), host, token (of an issuer, or an API
-        key), headers (an object of texts), certificate (the client's, in PEM). 200 with `passed`, `status`
-        and `code` of a refusal, the `route`'s name, and `steps`: what was found on the way, a name and a text
-        each."""
+        key), headers (an object of texts), certificate (the client's, in PEM), tls (the section [tls:NAME] of
+        the listener that it is shown to). 200 with `passed`, `status` and `code` of a refusal, the `route`'s
+        name, and `steps`: what was found on the way, a name and a text each."""
         given, view = Members(request, _MEMBERS), self._view
         headers = CIMultiDict(given.texts("headers"))
         if given.text("host"):
@@ -63,7 +63,8 @@ class _Explaining:
         if not path:
             raise BadRequest("The member path is missing: the path of the request that is to be explained.")
         try:
-            shown = certificate.read(given.text("certificate")) if given.text("certificate") else None
+            pem, tls = given.text("certificate"), given.text("tls")
+            shown = certificate.read(pem, tls) if pem else None
             asked = view.live.current, self._chain, method, path, CIMultiDictProxy(headers), view.via, shown
             call, refused = await run(*asked)
             store = view.stored.store.path

@@ -93,7 +93,7 @@ def rehearse(
 class _Issuers(NamedTuple):
     """How the issuers of two configs differ. changed: whether they do. others: the names of those that are
     there in both, and not alike. certificates: whether the new one names clients' certificates that the
-    live one does not."""
+    live one does not, or for another section of gateway.conf."""
 
     changed: bool
     others: frozenset[str]
@@ -103,7 +103,7 @@ class _Issuers(NamedTuple):
     def of(cls, live: Snapshot[Any, Any], new: Snapshot[Any, Any]) -> _Issuers:
         others = frozenset(name for name, one in new.issuers.items() if live.issuers.get(name, one) != one)
         changed = (live.issuers, live.local_issuer) != (new.issuers, new.local_issuer)
-        names = [{(one.name, one.subjects) for one in config.certificates} for config in (live, new)]
+        names = [{(one.name, one.subjects, one.tls) for one in config.certificates} for config in (live, new)]
         return cls(changed, others, not names[1] <= names[0])
 
 
@@ -302,7 +302,7 @@ def _with_evidence(
         after = after._replace(unknown="the claims of its token are not kept")
     if caller is not None and caller.kind == "mtls" and issuers.certificates:
         if after.code in ("", *_EVIDENCE):
-            after = after._replace(status=0, unknown="the names of its certificate are not kept")
+            after = after._replace(status=0, unknown="what is known of its certificate is not kept")
     elif caller is not None and caller.issuer in issuers.others and not after.status:
         after = after._replace(unknown=f"the issuer {caller.issuer} is another one")
     return before, after

@@ -51,24 +51,32 @@ class NamePattern(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CertificateRule:
-    """One entry of `certificates`: the certificates with one of these names are this tenant's."""
+    """One entry of `certificates`: the certificates with one of these names are this tenant's. tls: of those
+    that the section [tls:NAME] has verified alone; "" of all."""
 
     name: str
     subjects: tuple[NamePattern, ...]
     tenant: TenantId
     scopes: frozenset[str] = frozenset()
+    tls: str = ""
+
+    def counts_for(self, tls: str) -> bool:
+        """Whether it counts for what this section has verified."""
+        return self.tls in ("", tls)
 
 
 def identify(
     rules: Iterable[CertificateRule],
+    tls: str,
     names: Iterable[Name],
     fingerprint: str,
     begins: float,
     ends: float,
 ) -> Identity:
-    """The identity of a certificate with these names. fingerprint: of the certificate, its id. begins, ends:
-    when it is valid, in seconds since the epoch. Raises Unauthenticated unless exactly one rule names it."""
-    found = [pair for rule in rules for pair in covering(rule, names)]
+    """The identity of a certificate with these names. tls: the section that has verified it. fingerprint: of
+    the certificate, its id. begins, ends: when it is valid, in seconds since the epoch. Raises
+    Unauthenticated unless exactly one rule names it."""
+    found = [pair for rule in rules if rule.counts_for(tls) for pair in covering(rule, names)]
     if len({rule.name for rule, _ in found}) != 1:
         raise Unauthenticated(UNKNOWN)
     rule, name = found[0]

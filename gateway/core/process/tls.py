@@ -4,14 +4,15 @@ one."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from gateway.core.policy.certificates import CertificateRule
 from gateway.core.process.listeners import Listen
 from gateway.core.process.operators import Reader
 from gateway.core.routing.amounts import parse_lifetime
-from gateway.core.routing.problems import Wrong
+from gateway.core.routing.problems import Problem, Wrong, did_you_mean
 
 SECTION = "tls:"  # and a name behind it, by which listeners name it
 KEYS = frozenset({"certificate", "key", "verify", "client", "crl", "hsts"})
@@ -61,6 +62,19 @@ def parse(read: Reader, folder: PurePath) -> tuple[TlsSettings, ...]:
                 continue
             found.append(_section(read, section, name, folder))
     return tuple(found)
+
+
+def unknown_sections(rules: Iterable[CertificateRule], sections: Iterable[TlsSettings]) -> Iterator[Problem]:
+    """What is wrong with the sections that entries of `certificates` in the routing config name."""
+    asks = {one.name: bool(one.verify) for one in sections}
+    for rule in rules:
+        path = ("certificates", rule.name, "tls")
+        if rule.tls and rule.tls not in asks:
+            hint = f"{did_you_mean(rule.tls, asks)}known here: {', '.join(sorted(asks)) or 'none'}"
+            yield Problem(path, f"there is no section [{SECTION}{rule.tls}] in gateway.conf", hint)
+        elif rule.tls and not asks[rule.tls]:
+            reason = f"[{SECTION}{rule.tls}] in gateway.conf asks clients for no certificate"
+            yield Problem(path, reason, "write verify = ca.pem there, or name another section")
 
 
 def https_port(one: Listen, beside: Iterable[Listen]) -> int:

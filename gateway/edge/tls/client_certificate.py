@@ -20,17 +20,21 @@ _MAX_CHAIN = 8  # certificates of a chain that backends are sent
 
 
 class Authorities(Protocol):
-    """What clients' certificates are verified with (site.py). verified: another number after each change."""
+    """What clients' certificates are verified with (site.py). verified: another number after each change.
+    name: of the section [tls:NAME]."""
 
     verified: int
+
+    @property
+    def name(self) -> str: ...
 
 
 class ClientCertificate:
     """authorities: what it was verified with. names: what it says of its holder. fingerprint: SHA-256 of it,
     in base64url (RFC 8705 section 3.1). begins, ends: when it is valid, in seconds since the epoch. lines:
-    the header lines for backends."""
+    the header lines for backends. tls: the section that has verified it."""
 
-    __slots__ = ("_authorities", "_verified", "begins", "ends", "fingerprint", "lines", "names")
+    __slots__ = ("_authorities", "_verified", "begins", "ends", "fingerprint", "lines", "names", "tls")
 
     def __init__(
         self, said: Mapping[str, Any], certificate: bytes, chain: Iterable[bytes], authorities: Authorities
@@ -38,6 +42,7 @@ class ClientCertificate:
         """said: as `ssl.SSLObject.getpeercert` gives it. certificate, chain: in DER; the chain without it."""
         self._authorities = authorities
         self._verified = authorities.verified
+        self.tls = authorities.name
         self.names = tuple(_names(said))
         self.begins = float(ssl.cert_time_to_seconds(str(said["notBefore"])))
         self.ends = float(ssl.cert_time_to_seconds(str(said["notAfter"])))

@@ -192,6 +192,11 @@ class TlsSite:
         except CertificateUnusable as failure:
             self.failure = failure
 
+    @property
+    def name(self) -> str:
+        """The NAME of the section."""
+        return self.settings.name
+
     def _stamps(self) -> Stamps:
         return tuple(file_stamp(Path(path)) for path in self.settings.files)
 

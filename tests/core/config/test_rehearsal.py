@@ -41,4 +41,5 @@ def test_a_caller_by_certificate_is_judged_by_the_entry_that_it_was_known_by() -
 def test_what_other_names_mean_for_it_is_not_known() -> None:
     assert found(config(tills={**TILLS, "subjects": ["uri:x"]}, ops=OPS)) == ({}, 1)
     assert found(config(renamed=TILLS, ops=OPS)) == ({}, 1)
+    assert found(config(tills={**TILLS, "tls": "partner"}, ops=OPS)) == ({}, 1)
     assert found(config(tills=TILLS, ops=OPS, more={**OPS, "subjects": ["uri:b"]})) == ({}, 1)

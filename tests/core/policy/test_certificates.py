@@ -23,8 +23,8 @@ def entry(*subjects: str, tenant: str = "acme", **more: object) -> dict[str, obj
     return {"subjects": list(subjects), "tenant": tenant, **more}
 
 
-def identity(found, *names: tuple[str, str]) -> Identity:
-    return identify(found, [Name(*name) for name in names], "print", 1.0, 2.0)
+def identity(found, *names: tuple[str, str], tls: str = "public") -> Identity:
+    return identify(found, tls, [Name(*name) for name in names], "print", 1.0, 2.0)
 
 
 def test_a_certificate_is_of_the_tenant_of_the_entry_that_has_its_name() -> None:
@@ -81,11 +81,23 @@ def test_a_certificate_that_two_entries_name_is_nobodys() -> None:
         identity(found, ("cn", "till-7"), ("dns", "a.globex.example"))
 
 
+def test_an_entry_with_tls_counts_for_that_section_alone() -> None:
+    found = rules(till=entry("cn:x", tls="public"), partner=entry("cn:x", tls="partner", tenant="globex"))
+    assert [str(identity(found, ("cn", "x"), tls=tls).tenant) for tls in ("public", "partner")] == [
+        *("acme", "globex"),
+    ]
+    with pytest.raises(Unauthenticated):
+        identity(found, ("cn", "x"), tls="other")
+
+
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
         ({"a": entry("cn:x", tenant="initech")}, "there is no tenant 'initech'"),
         ({"a": entry("cn:x"), "b": entry("cn:x")}, "'a' has it too"),
+        ({"a": entry("cn:x", tls="one"), "b": entry("cn:x")}, "'a' has it too"),
+        ({"a": entry("cn:x"), "b": entry("cn:x", tls="one")}, "'a' has it too"),
+        ({"a": entry("cn:x", tls="one"), "b": entry("cn:x", tls="one")}, "'a' has it too"),
         ({"local": entry("cn:x")}, "an issuer has the name 'local' too"),
         ({"a": entry("uri:*://shop/")}, "* stands once"),
         ({"a": entry("dns:a.*.example")}, "* stands once"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.core.model import TenantId
+from gateway.core.policy.certificates import CertificateRule
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import parse_process
-from gateway.core.process.tls import KeyPair, TlsSettings, https_port
+from gateway.core.process.tls import KeyPair, TlsSettings, https_port, unknown_sections
 from gateway.core.routing.problems import Problems
 
 PAIR = {"certificate": "a.pem", "key": "a.key"}
@@ -72,3 +74,16 @@ def test_a_redirect_goes_to_the_port_of_tls_beside_it_unless_one_is_written() ->
     assert https_port(Listen("0.0.0.0", 80, redirect="https"), [plain, tls]) == 8443
     assert https_port(Listen("0.0.0.0", 80, redirect="https:443"), [plain, tls]) == 443
     assert https_port(Listen("0.0.0.0", 80, redirect="https"), [plain]) == 443
+
+
+def test_entries_of_certificates_name_sections_that_ask_for_one() -> None:
+    sections = TlsSettings("public", (), "ca.pem"), TlsSettings("quiet", ())
+    named = ("", "public", "publik", "quiet")
+    rules = [CertificateRule(f"e{tls}", (), TenantId("acme"), tls=tls) for tls in named]
+    found = [f"{one.where}: {one.reason}; {one.hint}" for one in unknown_sections(rules, sections)]
+    assert found == [
+        "certificates.epublik.tls: there is no section [tls:publik] in gateway.conf; did you mean public?"
+        " known here: public, quiet",
+        "certificates.equiet.tls: [tls:quiet] in gateway.conf asks clients for no certificate;"
+        " write verify = ca.pem there, or name another section",
+    ]

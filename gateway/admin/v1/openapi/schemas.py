@@ -174,6 +174,7 @@ _OWN: dict[str, Any] = {
         host=_TEXT,
         token=_TEXT,
         certificate=_TEXT,
+        tls=_TEXT,
         headers={"type": "object", "additionalProperties": _TEXT},
     ),
     "Ticket": _object("ticket", ticket=_TEXT),

@@ -16,7 +16,11 @@ def compile_certificates(written: Mapping[str, CertificateSettings]) -> tuple[Ce
     """All entries, in their order."""
     return tuple(
         CertificateRule(
-            name, tuple(map(_pattern, entry.subjects)), TenantId(entry.tenant), frozenset(entry.scopes)
+            name,
+            tuple(map(_pattern, entry.subjects)),
+            TenantId(entry.tenant),
+            frozenset(entry.scopes),
+            entry.tls or "",
         )
         for name, entry in written.items()
     )
@@ -34,7 +38,7 @@ def certificate_problems(
     written: Mapping[str, CertificateSettings], tenants: Collection[str], issuers: Collection[str]
 ) -> Iterator[Problem]:
     """Paths begin at the top. tenants, issuers: the names that there are."""
-    owners: dict[str, str] = {}
+    owners: dict[str, list[str]] = {}  # by subject
     for name, entry in written.items():
         path = ("certificates", name)
         if name in issuers:
@@ -44,7 +48,14 @@ def certificate_problems(
             hint = did_you_mean(entry.tenant, tenants) + "tenants are written below tenants: at the top"
             yield Problem((*path, "tenant"), f"there is no tenant {entry.tenant!r}", hint)
         for index, text in enumerate(entry.subjects):
-            owner = owners.setdefault(text, name)
-            if owner != name:
+            before = owners.setdefault(text, [])
+            owner = next((one for one in before if one != name and _meet(written[one], entry)), None)
+            if owner is not None:
                 reason = f"{owner!r} has it too, so its certificates would be nobody's"
                 yield Problem((*path, "subjects", index), reason, "remove it from one of the two")
+            before.append(name)
+
+
+def _meet(one: CertificateSettings, other: CertificateSettings) -> bool:
+    """Whether both count for what one section has verified."""
+    return one.tls is None or other.tls is None or one.tls == other.tls

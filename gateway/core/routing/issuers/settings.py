@@ -13,7 +13,7 @@ from gateway.core.jwt.issuer import LOCAL
 from gateway.core.routing.issuers import words
 from gateway.core.routing.problems import Problem, Wrong
 from gateway.core.routing.shape import Word
-from gateway.core.routing.values import Duration, Scope, Strict, TenantName
+from gateway.core.routing.values import Duration, Name, Scope, Strict, TenantName
 
 SOURCES = ("keys", "jwks_uri", "discovery", "introspection")  # where keys are; each issuer has one of them
 
@@ -222,6 +222,12 @@ class CertificateSettings(Strict):
     )
     tenant: TenantName = Field(description="all of them are this tenant's")
     scopes: list[Scope] = Field(default=[], description="what they may do, as the scopes of a token")
+    tls: Name | None = Field(
+        default=None,
+        examples=["public"],
+        description="counts for certificates that the section [tls:NAME] of gateway.conf has verified alone;"
+        " default: all sections",
+    )
 
 
 _EXAMPLE = {
