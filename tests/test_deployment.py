@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -79,6 +80,16 @@ def pod() -> dict[str, Any]:
     spec = objects()["Deployment/gateway"]["spec"]["template"]["spec"]
     assert isinstance(spec, dict)
     return spec
+
+
+def test_kubernetes_has_all_fields_of_the_objects() -> None:
+    program = shutil.which("kubernetes-validate")
+    if program is None:
+        assert os.environ.get("KUBERNETES_SCHEMAS") != "required", "kubernetes-validate is not installed"
+        pytest.skip("kubernetes-validate is not installed (it has all schemas, which are 100 MB)")
+    files = [str(path) for path in KUBERNETES.glob("*.yaml") if path.name != "kustomization.yaml"]
+    checked = subprocess.run([program, "--strict", *files], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_all_objects_select_the_pods_of_the_deployment_by_one_label() -> None:
