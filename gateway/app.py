@@ -83,7 +83,7 @@ class Gateway:
         self.store, self.documents, self.via = data.store, data.documents, data.via
         self.metrics, self.recent, self.access_log = data.metrics, data.recent, data.access_log
 
-    def shared(self) -> dict[str, Any]:
+    def shared(self) -> dict[str, str]:
         """What it shares with others, and whether they can be reached."""
         return self.data.sharing.status()
 

@@ -105,10 +105,9 @@ class Master:
         """The public listeners, with the ports that the system chose."""
         return [address.bound for address in self._addresses]
 
-    def shared(self) -> dict[str, Any]:
+    def shared(self) -> dict[str, str]:
         """What the workers share, and whether what keeps it can be reached."""
-        found = self.services.status()
-        return found if found["engine"] != "local" else {**found, "engine": "master"}
+        return self.services.status()
 
     @property
     def supervisor(self) -> Supervisor:

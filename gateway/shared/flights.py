@@ -28,10 +28,6 @@ class Flights:
         self._waiting: dict[str, list[asyncio.Future[Outcome | None]]] = {}
         self._landed: dict[str, tuple[float, Outcome]] = {}  # the oldest first
 
-    def waiting(self, key: str) -> int:
-        """How many wait for this answer."""
-        return len(self._waiting.get(key, ()))
-
     async def board(self, member: str, body: tuple[str, float]) -> Outcome | None:
         """The answer under this key; None: the member is to ask, and to say what came of it. body: the key,
         and how many seconds old the answer may be."""

@@ -21,7 +21,7 @@ from gateway.core.shared.once import OnceBook
 from gateway.core.shared.ports import Away
 from gateway.edge.backend.origin import TIMEOUT, OriginError
 from gateway.runtime.channel import Channel
-from gateway.shared.flights import BOARD, LANDED, Flights, SharedFlights
+from gateway.shared.flights import BOARD, LANDED, Flights, Outcome, SharedFlights
 from tests.eventually import eventually
 
 
@@ -127,18 +127,24 @@ class Asked:
 
 
 @asynccontextmanager
-async def workers(number: int, now: list[float]) -> AsyncIterator[tuple[Flights, list[Channel]]]:
-    """Channels of so many workers, and the flights of their master."""
+async def workers(number: int, now: list[float]) -> AsyncIterator[tuple[list[str], list[Channel]]]:
+    """Who has asked the flights of the master, one after the other, and channels of so many workers."""
     flights = Flights(lambda: now[0])
+    boarded: list[str] = []
+
+    async def board(name: str, body: tuple[str, float]) -> Outcome | None:
+        boarded.append(name)
+        return await flights.board(name, body)
+
     channels: list[Channel] = []
     ends: list[Channel] = []
     for name in map(str, range(number)):
         one, other = socket.socketpair()
-        handlers = {BOARD: partial(flights.board, name), LANDED: partial(flights.landed, name)}
+        handlers = {BOARD: partial(board, name), LANDED: partial(flights.landed, name)}
         ends.append(await Channel.open(one, handlers, partial(flights.gone, name)))
         channels.append(await Channel.open(other, {}))
     try:
-        yield flights, channels
+        yield boarded, channels
     finally:
         for channel in (*channels, *ends):
             await channel.close()
@@ -176,14 +182,13 @@ async def test_a_failure_is_told_to_those_that_wait_and_not_kept() -> None:
 
 
 async def test_when_the_worker_that_asks_ends_another_one_asks() -> None:
-    async with workers(3, [0.0]) as (flights, channels):
+    async with workers(3, [0.0]) as (boarded, channels):
         issuer, dead = Asked(), Asked()
         lost = asyncio.create_task(SharedFlights(channels[0]).share("k", 5.0, dead.ask))
         while not dead.times:
             await asyncio.sleep(0)
         asking = [asyncio.create_task(SharedFlights(one).share("k", 5.0, issuer.ask)) for one in channels[1:]]
-        while flights.waiting("k") < 2:
-            await asyncio.sleep(0)
+        await eventually(lambda: len(boarded) == 3)
         await channels[0].close()
         issuer.let.set()
         assert await asyncio.gather(*asking) == [["answer", 1]] * 2
@@ -191,12 +196,12 @@ async def test_when_the_worker_that_asks_ends_another_one_asks() -> None:
 
 
 async def test_a_question_that_was_given_up_is_asked_by_another_one_and_is_no_failure() -> None:
-    async with workers(3, [0.0]) as (flights, channels):
+    async with workers(3, [0.0]) as (boarded, channels):
         issuer, given_up = Asked(), Asked()
         first = asyncio.create_task(SharedFlights(channels[0]).share("k", 5.0, given_up.ask))
         await eventually(lambda: given_up.times)
         asking = [asyncio.create_task(SharedFlights(one).share("k", 5.0, issuer.ask)) for one in channels[1:]]
-        await eventually(lambda: flights.waiting("k") == 2)
+        await eventually(lambda: len(boarded) == 3)
         first.cancel()
         issuer.let.set()
         assert await asyncio.gather(*asking) == [["answer", 1]] * 2

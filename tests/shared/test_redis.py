@@ -143,10 +143,9 @@ async def test_while_it_is_away_each_node_has_its_part_and_says_so_once(
         assert len(said) == 2
         assert "cannot be reached" in said[0]
         assert "0.5 of it" in said[0]
-        assert one.status()["state"] == "away"
+        assert one.away
         await server.start()
         await eventually(lambda: not one.away and not other.away)
-        assert one.status()["state"] == "ok"
         assert (await ask(one, Asked(0.01, 10, want=100, owed=200.0))).tokens <= 8
 
 
@@ -211,7 +210,7 @@ async def test_what_is_wrong_with_a_server_is_said_in_words(
         user = ":wrong-word@" if uri else ""
         async with engines(f"redis://{user}127.0.0.1:{port}/0", "a") as (engine,):
             assert words in engine.away
-            assert "word@" not in caplog.text + str(engine.status()) + repr(engine)
+            assert "word@" not in caplog.text + engine.away + repr(engine)
             await ask(engine, Asked(1, 1, want=1))
 
 
@@ -223,7 +222,6 @@ async def test_a_password_and_a_user_are_used(tmp_path: Path) -> None:
         uri = f"redis://shop:s3cret@127.0.0.1:{port}/0"
         async with engines(uri, "a") as (engine,):
             assert not engine.away
-            assert engine.status()["where"] == f"redis://127.0.0.1:{port}/0"
         async with engines(uri, "a", prefix="other") as (engine,):
             assert "give it ~{other}:*" in engine.away
         assert await server.say("ACL", "SETUSER", "open", "on", "nopass", *rules[2:]) == b"+OK\r\n"
@@ -262,9 +260,8 @@ async def test_a_server_that_hangs_is_away_within_its_time_out_and_is_not_waited
         server.pause()
         await ask(engine, Asked(1, 5, want=1))
         assert "does not respond in time" in engine.away
-        for _ in range(100):
-            await ask(engine, Asked(1, 5, want=1))
-        assert engine.failures <= 2
+        with pytest.raises(StopIteration):  # it has its grant without a turn of the loop
+            ask(engine, Asked(1, 5, want=1)).send(None)
         server.resume()
         await eventually(lambda: not engine.away)
 

@@ -157,9 +157,9 @@ class Services:
         if member in self._members:
             self._members[member].tell(name, body)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, str]:
         """For /readyz?verbose."""
-        return status(self.redis, None)
+        return status("redis", self.redis.away) if self.redis is not None else status("master")
 
     def instruments(self) -> Iterator[Instrument]:
         """What the metrics show of them."""

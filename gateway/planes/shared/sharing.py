@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.admission.admission import Admission
 from gateway.auth.oauth.once import Once
@@ -108,9 +108,11 @@ class Sharing:
         if self.redis is not None:
             yield Step(self.redis.close, "the connections to Redis", ENDING)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, str]:
         """For /readyz?verbose."""
-        return status(self.redis, self.exchange)
+        if self.redis is not None:
+            return status("redis", self.redis.away)
+        return status("master", self.exchange.away) if self.exchange is not None else status("local")
 
     def instruments(self) -> Iterator[Instrument]:
         """What the metrics show of it."""
@@ -118,13 +120,9 @@ class Sharing:
             yield from self.redis.instruments()
 
 
-def status(redis: RedisEngine | None, exchange: Exchange | None) -> dict[str, Any]:
-    """engine: where the books are. state: `ok`, or `away`, and then why."""
-    if redis is not None:
-        return redis.status()
-    if exchange is None:
-        return {"engine": "local", "state": "ok", "reason": ""}
-    return {"engine": "master", "state": "away" if exchange.away else "ok", "reason": exchange.away}
+def status(engine: str, away: str = "") -> dict[str, str]:
+    """engine: where the books are. away: why it cannot be asked, "" while it can."""
+    return {"engine": engine, "state": "away" if away else "ok", "reason": away}
 
 
 def problem(config: ProcessConfig) -> Problem | None:

@@ -57,7 +57,6 @@ class RedisEngine:
     ) -> None:
         self.away = ""
         self.members = 0
-        self.failures = 0
         self._settings = settings
         self._member = member
         self._share = share
@@ -141,16 +140,6 @@ class RedisEngine:
         if self.away:
             raise Away(self.away)
 
-    def status(self) -> dict[str, Any]:
-        """For /readyz?verbose."""
-        found = {
-            "engine": "redis",
-            "where": self._settings.where,
-            "members": self.members,
-            "since": self._since,
-        }
-        return {**found, "state": "away" if self.away else "ok", "reason": self.away}
-
     def instruments(self) -> Iterator[Instrument]:
         """What the metrics show of it."""
         up = "1 while Redis keeps what machines share; 0: each goes on with its part."
@@ -220,7 +209,6 @@ class RedisEngine:
         self._epoch, self.members = epoch, members
 
     def _gone(self, why: str) -> None:
-        self.failures += 1
         if self.away:
             self.away = why
             return
