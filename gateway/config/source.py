@@ -48,9 +48,10 @@ _SAME = Comparison([], [])
 
 class Texts:
     """What was read last: an apply, its response and its line in the audit ask for the same texts, and each
-    costs a process. Nothing of it is to be changed by whoever gets it."""
+    costs a process. Nothing of it is to be changed by whoever gets it. kept: texts at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = _KEPT) -> None:
+        self._kept = kept
         self._read: dict[str, tuple[int, YamlDocument]] = {}  # by digest: the text's length, and what it says
         self._compared: tuple[str, str, Comparison] = "", "", _SAME
 
@@ -75,7 +76,7 @@ class Texts:
         if document is None:
             document = await parse_apart(text)
         self._read[digest] = length, document  # the one that was asked for last
-        while len(self._read) > _KEPT or sum(one for one, _ in self._read.values()) > _KEPT_LENGTH:
+        while len(self._read) > self._kept or sum(one for one, _ in self._read.values()) > _KEPT_LENGTH:
             del self._read[next(iter(self._read))]
         return digest, document
 

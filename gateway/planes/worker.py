@@ -24,6 +24,7 @@ from typing import Any
 from gateway.auth.keys import CURSOR_KEY, ensure_secret
 from gateway.config.compilation import Compiler
 from gateway.config.ports import ConfigRefused
+from gateway.config.source import Texts
 from gateway.core.errors import GatewayError
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
@@ -141,6 +142,7 @@ class Worker:
             self.plane.callers.authentication,
             str(Path(config.routing).parent),
             config.tokens.issuer,
+            Texts(kept=0),  # each is compiled once, and compared with no other
         )
 
     def _handlers(self) -> dict[str, Callable[[Any], Any]]:

@@ -71,3 +71,7 @@ async def test_a_text_is_read_once_while_it_is_among_the_last_and_they_are_not_t
     assert (await texts.compare(*all_[3:])).views == (await texts.compare(*all_[3:])).views
     await texts.document(all_[2])
     assert "".join(read) == "abcdea" + "cde" + "c"
+    none = Texts(kept=0)
+    for _ in range(2):
+        await none.document("f: 1")
+    assert "".join(read).endswith("ff")
