@@ -259,7 +259,8 @@ class Call:
 
     content: the body as it comes, None when the request came whole; then body is all of it.
     target: of the request line, as it came. peer: address, "" for a unix socket. old: the client speaks
-    HTTP/1.0. keep_alive: its connection may go on after this. draining: whether the gateway is about to end.
+    HTTP/1.0. keep_alive: its connection may go on after this. client_fields: header lines of the response
+    that its connection asks for. draining: whether the gateway is about to end.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, cors (the
     route's; of a 405 the path's), params (decoded), subpath (the path that the target sees), identity,
     tenant, limit_fields (header fields of the response that tell the status of limits), authorized (nothing
@@ -278,6 +279,7 @@ class Call:
         "bytes_in",
         "bytes_out",
         "client",
+        "client_fields",
         "code",
         "content",
         "continued",
@@ -334,6 +336,7 @@ class Call:
         self.continued = False
         self.body = body
         self.client = client
+        self.client_fields = client.fields if client is not None else b""
         self.old = old
         self.keep_alive = keep_alive
         self.path = ""

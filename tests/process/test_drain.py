@@ -14,6 +14,8 @@ from gateway.process.drain import ENDING, Drain, is_endless, waiting_for
 class Client:
     """The client of one call, with an answer under way when `relay` is asked for."""
 
+    fields = b""
+
     def __init__(self, *, relay: bool, endless: bool = False, begun: bool = True) -> None:
         self.told: list[str] = []
         self.writer: Any = self if relay else None

@@ -69,7 +69,7 @@ def relayed_head(call: Call, head: ResponseHead, via: Via, *, chunked: bool, kee
             b"" if head.served else b"Server: gateway\r\n",
             via.response(head.old),
             limits,
-            call.client.fields if call.client is not None else b"",
+            call.client_fields,
             framing,
             _CONNECTION[keep_alive][call.old],
             b"\r\n",
@@ -111,8 +111,7 @@ def own_head(call: Call, response: web.StreamResponse) -> bytes:
     elif call.old:
         headers[hdrs.CONNECTION] = "keep-alive"
     start = f"HTTP/1.1 {response.status} {response.reason}\r\n".encode()
-    fields = call.client.fields if call.client is not None else b""
-    return start + _field_lines(headers.items()) + fields + date_line() + b"\r\n"
+    return start + _field_lines(headers.items()) + call.client_fields + date_line() + b"\r\n"
 
 
 def _complete(call: Call, response: web.StreamResponse) -> None:
@@ -133,7 +132,7 @@ def _complete(call: Call, response: web.StreamResponse) -> None:
 def direct_head(call: Call, status: int, lines: bytes, length: int, *, keep_alive: bool) -> bytes:
     """The head of a response of ours to which aiohttp is not needed. lines: its own header lines. length: of
     the body, in bytes; a 304 does not tell it, for it would be that of what is not here."""
-    more = call.client.fields if call.client is not None else b""
+    more = call.client_fields
     if call.limit_fields:
         more += _field_lines(call.limit_fields)
     if call.cors is not None:
