@@ -103,7 +103,7 @@ def upgrade_head(call: Call, head: ResponseHead, lines: bytes, via: Via) -> byte
 
 
 def own_head(call: Call, response: web.StreamResponse) -> bytes:
-    """The head of a response of ours. Its framing is set already."""
+    """The head of a response of ours. Its framing is set already, and whether the connection ends with it."""
     _complete(call, response)
     headers = response.headers
     if response.keep_alive is False:
@@ -115,15 +115,13 @@ def own_head(call: Call, response: web.StreamResponse) -> bytes:
 
 
 def _complete(call: Call, response: web.StreamResponse) -> None:
-    """Set what every response carries; and while the gateway drains, that the connection ends here."""
+    """Set what every response carries."""
     headers = response.headers
     headers[REQUEST_ID] = call.id
     headers.setdefault(hdrs.SERVER, SERVER)
     headers.update(call.limit_fields)
     if call.cors is not None:
         cors.decorate(call, headers)
-    if call.draining():
-        response.force_close()
     if hdrs.CONNECTION in headers and not (call.keep_alive and response.keep_alive is not False):
         # It names the Upgrade of a 426.
         headers[hdrs.CONNECTION] += ", close"

@@ -72,8 +72,9 @@ def finish(call: Call, response: web.StreamResponse, observe: Callable[[Call], N
     count and log the call."""
     client = call.client
     assert client is not None
+    ends = not call.keep_alive or call.draining()
     if isinstance(response, web.Response):
-        if not (call.keep_alive and client.can_keep_alive) or call.waits_for_word:
+        if ends or not client.can_keep_alive or call.waits_for_word:
             response.force_close()
         raw = as_bytes(call, response)
         call.status, call.bytes_out = response.status, len(raw)
@@ -82,8 +83,7 @@ def finish(call: Call, response: web.StreamResponse, observe: Callable[[Call], N
         else:
             call.status = 499
     observe(call)
-    expected = not call.keep_alive or call.draining()
-    client.done(keep_alive=response.keep_alive is not False, expected=expected)
+    client.done(keep_alive=response.keep_alive is not False, expected=ends)
 
 
 def refusal(error: GatewayError, request_id: str, fields: Iterable[tuple[str, str]] = ()) -> bytes:
