@@ -127,11 +127,6 @@ def dumps(value: Any) -> str:
     return _encode(value)
 
 
-def quote(text: str) -> str:
-    """dumps of a string, in a quarter of its time."""
-    return encode_basestring(text)
-
-
 def pointer(*names: str | int) -> str:
     """The JSON pointer (RFC 6901) through these names; characters that UTF-8 cannot encode are replaced."""
     parts = (str(name).replace("~", "~0").replace("/", "~1") for name in names)
@@ -159,6 +154,7 @@ def _constant(_: str) -> _Constant:
     return _Constant()
 
 
+quote = encode_basestring  # dumps of a string, in a quarter of its time
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_float, parse_constant=_constant)
 
