@@ -17,7 +17,7 @@ from gateway.documents.request import content, head
 from gateway.documents.request.content import Accepted
 from gateway.documents.request.execution import give_way
 from gateway.documents.request.head import in_parameter
-from gateway.documents.responses import base_path, json_response, page_headers, page_response
+from gateway.documents.responses import json_response, page_headers, page_response
 from gateway.edge.response import reply
 from gateway.store.json import strict
 from gateway.store.json.strict import dumps
@@ -48,7 +48,7 @@ async def list_collections(call: Call, store: TenantStore) -> web.StreamResponse
     parts = [b'{"items":[', *(part for one in texts for part in (one, b",")), f"]{following}}}".encode()]
     if texts:
         del parts[-2]
-    return page_response(call, parts, page_headers(f"{base_path(call)}/", given, page.next))
+    return page_response(call, parts, page_headers(f"{head.base_path(call)}/", given, page.next))
 
 
 async def read(call: Call, store: TenantStore, name: str) -> web.Response:
@@ -69,7 +69,7 @@ async def put(call: Call, store: TenantStore, name: str) -> web.Response:
     one, new = await store.put_collection(name, await store.settings(given), precondition)
     headers = _headers(one)
     if new:
-        headers[hdrs.LOCATION] = f"{base_path(call)}/{name}"
+        headers[hdrs.LOCATION] = f"{head.base_path(call)}/{name}"
     return json_response(201 if new else 200, _text(one), headers)
 
 

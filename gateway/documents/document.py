@@ -102,7 +102,7 @@ def _written(
     has changed since, and where there is no memory for a large one."""
     headers: dict[str, str] = {hdrs.ETAG: document.etag, **more}
     if created:
-        headers[hdrs.LOCATION] = f"{responses.base_path(call)}/{collection}/{quote(document.id, safe='')}"
+        headers[hdrs.LOCATION] = f"{head.base_path(call)}/{collection}/{quote(document.id, safe='')}"
     preferred = _preferred(call)
     if preferred and (document.whole or preferred == "minimal"):
         headers["Preference-Applied"] = f"return={preferred}"

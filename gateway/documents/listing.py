@@ -16,7 +16,7 @@ from gateway.core.errors import BadRequest, GatewayError
 from gateway.documents.request import content, head
 from gateway.documents.request.content import in_body
 from gateway.documents.request.head import Parameters, in_parameter
-from gateway.documents.responses import LARGE_PAGE, base_path, json_response, page_headers, page_response
+from gateway.documents.responses import LARGE_PAGE, json_response, page_headers, page_response
 from gateway.runtime import threads
 from gateway.store.filter import parse as filters
 from gateway.store.filter import regex
@@ -52,7 +52,7 @@ async def list_documents(call: Call, store: TenantStore, collection: str) -> web
     query = await _from_parameters(store, given)
     with in_parameter("cursor"), await compiled_patterns(call, query.filter):
         page = await store.list(collection, query)
-    return _page(call, page, page_headers(f"{base_path(call)}/{collection}/", given, page.next))
+    return _page(call, page, page_headers(f"{head.base_path(call)}/{collection}/", given, page.next))
 
 
 async def query_documents(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:

@@ -11,7 +11,6 @@ from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.core.errors import GatewayError
-from gateway.core.policy.forwarding import public_prefix
 from gateway.documents.request import head
 from gateway.edge.response.stream import Stream
 from gateway.store.json import representation
@@ -42,13 +41,6 @@ def read(precondition: Precondition, document: Document) -> tuple[int, bytes, by
 def json_response(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
     """A response of JSON that is text already: what is stored is not parsed and encoded again."""
     return web.Response(status=status, body=text.encode(), content_type="application/json", headers=headers)
-
-
-def base_path(call: Call) -> str:
-    """The public path of the documents: what proxies before the gateway have stripped, and what the route
-    strips."""
-    assert call.route is not None
-    return public_prefix(call.forwarded) + call.route.strip.rstrip("/")
 
 
 def page_headers(path: str, parameters: Mapping[str, str], cursor: str | None) -> dict[str, str]:

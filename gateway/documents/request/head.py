@@ -1,5 +1,6 @@
-"""What the head of a request to documents says: the scopes of its token, the parameters of its query, its
-preconditions (RFC 9110 sections 13.1.1 and 13.1.2) and its idempotency key. Its body is read in content.py.
+"""What the head of a request to documents says: the scopes of its token, the path by which its client knows
+the documents, the parameters of its query, its preconditions (RFC 9110 sections 13.1.1 and 13.1.2) and its
+idempotency key. Its body is read in content.py.
 
 Of scopes the policy is in core/policy/access.py; an action is a method, or MANAGE.
 
@@ -21,6 +22,7 @@ from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.core.http.head import Head
 from gateway.core.policy import access
+from gateway.core.policy.forwarding import public_prefix
 from gateway.runtime import threads
 from gateway.store.model.document import ANY, UNCONDITIONAL, Precondition, names
 from gateway.store.model.idempotency import IdempotencyKey
@@ -58,6 +60,13 @@ def may(call: Call, collection: str, action: str) -> bool:
     """Whether the token may do this in the collection."""
     assert call.route is not None and call.identity is not None
     return access.allows(call.route, action, collection, call.identity)
+
+
+def base_path(call: Call) -> str:
+    """The public path of the documents: what proxies before the gateway have stripped, and what the route
+    strips."""
+    assert call.route is not None
+    return public_prefix(call.forwarded) + call.route.strip.rstrip("/")
 
 
 def parameters(call: Call, known: tuple[str, ...] = ()) -> Parameters:
