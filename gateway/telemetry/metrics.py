@@ -40,55 +40,52 @@ NONE = "none"
 _BACKEND_CODES = ("backend_", "store_unavailable")
 
 
-class _RequestSeconds(Instrument):
-    """The latency histogram by route and status class. `observe` of Metrics looks into `series` itself."""
+class _NamedSeries(Instrument):
+    """Latencies by a name and a status class: of the first `most` names, then of all the others as one.
+    `observe` of Metrics looks into `series` itself."""
+
+    def __init__(self, family: Family, most: int) -> None:
+        super().__init__(family)
+        self.series: dict[tuple[str, int], Series] = {}
+        self._names: set[str] = set()
+        self._most = most
+
+    def add_series(self, name: str, status_class: int) -> Series:
+        if name not in self._names:
+            if len(self._names) < self._most:
+                self._names.add(name)
+            else:
+                name = OTHER
+        series = self.series.get((name, status_class))
+        if series is None:
+            series = self.series[name, status_class] = Series(LATENCY_BOUNDS)
+        return series
+
+    def keep(self, names: Collection[str]) -> None:
+        kept = {*names, NONE, OTHER}
+        self._names &= kept
+        self.series = {key: series for key, series in self.series.items() if key[0] in kept}
+
+
+class _RequestSeconds(_NamedSeries):
+    """The latency histogram by route and status class."""
 
     def __init__(self) -> None:
         about = "Time from the request's head to the response's end."
-        super().__init__(Family("gateway_request_seconds", "histogram", about, "seconds"))
-        self.series: dict[tuple[str, int], Series] = {}
-        self._routes: set[str] = set()
-
-    def add_series(self, route: str, status_class: int) -> Series:
-        if route not in self._routes:
-            if len(self._routes) < ROUTE_LIMIT:
-                self._routes.add(route)
-            else:
-                route = OTHER
-        series = self.series.get((route, status_class))
-        if series is None:
-            series = self.series[route, status_class] = Series(LATENCY_BOUNDS)
-        return series
-
-    def keep(self, routes: Collection[str]) -> None:
-        kept = {*routes, NONE, OTHER}
-        self._routes &= kept
-        self.series = {key: series for key, series in self.series.items() if key[0] in kept}
+        super().__init__(Family("gateway_request_seconds", "histogram", about, "seconds"), ROUTE_LIMIT)
 
     def samples(self) -> Samples:
         for (route, status_class), series in list(self.series.items()):
             yield labels(("route", "status"), (route, _class_name(status_class))), series
 
 
-class _TenantRequests(Instrument):
-    """Requests by tenant and status class: the first tenants by name, then all the others as one. How long
-    they took is kept too, for `gateway.telemetry.traffic`; /metrics has the counts alone."""
+class _TenantRequests(_NamedSeries):
+    """Requests by tenant and status class. How long they took is kept too, for `gateway.telemetry.traffic`;
+    /metrics has the counts alone."""
 
     def __init__(self) -> None:
-        super().__init__(Family("gateway_tenant_requests", "counter", "Requests that were given a response."))
-        self.series: dict[tuple[str, int], Series] = {}
-        self._tenants: set[str] = set()
-
-    def add_series(self, tenant: str, status_class: int) -> Series:
-        if tenant not in self._tenants:
-            if len(self._tenants) < TENANT_LIMIT:
-                self._tenants.add(tenant)
-            else:
-                tenant = OTHER
-        series = self.series.get((tenant, status_class))
-        if series is None:
-            series = self.series[tenant, status_class] = Series(LATENCY_BOUNDS)
-        return series
+        about = "Requests that were given a response."
+        super().__init__(Family("gateway_tenant_requests", "counter", about), TENANT_LIMIT)
 
     def samples(self) -> Samples:
         for (tenant, status_class), series in list(self.series.items()):
