@@ -141,14 +141,19 @@ def _group(
     subparsers: Any, name: str, about: str, example: str
 ) -> Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]:
     """A command with commands below it; gives what adds them."""
-    group = subparsers.add_parser(
+    group = _described(subparsers, name, about, example)
+    return partial(_command, group.add_subparsers(title="commands", metavar="COMMAND", required=True))
+
+
+def _described(subparsers: Any, name: str, about: str, example: str) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=about,
         description=about,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    return partial(_command, group.add_subparsers(title="commands", metavar="COMMAND", required=True))
+    return added
 
 
 def _command(
@@ -160,13 +165,7 @@ def _command(
     *,
     config: bool = True,
 ) -> argparse.ArgumentParser:
-    added: argparse.ArgumentParser = subparsers.add_parser(
-        name,
-        help=about,
-        description=about,
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    added = _described(subparsers, name, about, example)
     if config:
         default = "default: the first there is of " + ", ".join(CONFIGS)
         added.add_argument("-c", "--config", help=f"the process config ({default})")

@@ -109,6 +109,11 @@ class Collection:
     documents: int
     bytes: int
 
+    @classmethod
+    def stored(cls, name: str, text: str | None, etag: str, documents: int, size: int) -> Collection:
+        """One as an engine has it. text: None where it is not declared."""
+        return cls(name, text or NO_TEXT, etag, text is not None, documents, size)
+
     @property
     def settings(self) -> CollectionSettings:
         """The settings, parsed from the text at each access."""

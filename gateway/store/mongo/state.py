@@ -41,11 +41,8 @@ class State:
     @property
     def collection(self) -> Collection:
         """The collection as its clients see it."""
-        text = self.settings_text
         etag = entity_tag(self.incarnation, self.declared_at)
-        return Collection(
-            self.name, text or collections.NO_TEXT, etag, text is not None, self.documents, self.bytes
-        )
+        return Collection.stored(self.name, self.settings_text, etag, self.documents, self.bytes)
 
     @property
     def batch(self) -> int:
@@ -109,7 +106,7 @@ def listed(row: Row) -> Collection | None:
     if text is None and not documents:
         return None
     etag, size = entity_tag(row["i"], row["declared"]), max(0, row["bytes"])
-    return Collection(row["c"], text or collections.NO_TEXT, etag, text is not None, documents, size)
+    return Collection.stored(row["c"], text, etag, documents, size)
 
 
 def new_row(tenant: str, state: State) -> Row:

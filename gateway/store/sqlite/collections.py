@@ -33,15 +33,11 @@ def put(
 ) -> Callable[[Transaction], Begun | None]:
     """See port.TenantStore.put_collection."""
 
-    def operation(transaction: Transaction) -> Begun | None:
-        state = _fresh(transaction, name)
-        if state.alteration is not None:
-            return None
+    def wanted(state: State) -> CollectionSettings:
         precondition.require(state.collection.etag if state.stored else None)
-        _require_room(transaction, state, settings)
-        return alterations.begin(transaction, state, settings, pace)
+        return settings
 
-    return operation
+    return _alteration(name, wanted, pace)
 
 
 def patch(
@@ -49,18 +45,13 @@ def patch(
 ) -> Callable[[Transaction], Begun | None]:
     """See port.TenantStore.patch_collection. members: of the merge patch."""
 
-    def operation(transaction: Transaction) -> Begun | None:
-        state = _fresh(transaction, name)
-        if state.alteration is not None:
-            return None
+    def wanted(state: State) -> CollectionSettings:
         if not state.stored:
             raise NotFound()
         precondition.require(state.collection.etag)
-        settings = collections.from_data(merge_patch(state.settings.data, members), apart=True)
-        _require_room(transaction, state, settings)
-        return alterations.begin(transaction, state, settings, pace)
+        return collections.from_data(merge_patch(state.settings.data, members), apart=True)
 
-    return operation
+    return _alteration(name, wanted, pace)
 
 
 def delete(
@@ -83,6 +74,23 @@ def delete(
         connection.execute("DELETE FROM collections WHERE name = ?", (name,))
         transaction.record(state, "collection_deleted")
         return trash.clear(pace)(transaction)
+
+    return operation
+
+
+def _alteration(
+    name: str, wanted: Callable[[State], CollectionSettings], pace: Pace
+) -> Callable[[Transaction], Begun | None]:
+    """Begins to give a collection the settings that are wanted of its state; None while another change of
+    them is under way."""
+
+    def operation(transaction: Transaction) -> Begun | None:
+        state = _fresh(transaction, name)
+        if state.alteration is not None:
+            return None
+        settings = wanted(state)
+        _require_room(transaction, state, settings)
+        return alterations.begin(transaction, state, settings, pace)
 
     return operation
 

@@ -116,11 +116,8 @@ class State:
     @property
     def collection(self) -> Collection:
         """The collection as its clients see it."""
-        text = self.settings_text
         etag = entity_tag(self.incarnation, self.version)
-        return Collection(
-            self.name, text or collections.NO_TEXT, etag, text is not None, self.documents, self.bytes
-        )
+        return Collection.stored(self.name, self.settings_text, etag, self.documents, self.bytes)
 
 
 class Totals(NamedTuple):
