@@ -63,7 +63,7 @@ _REOPENING = 5.0  # seconds that are waited for it
 
 
 class DataPlane:
-    """All rooms that serve requests. In order: serve(live), prepare(), start(), open(); drain() and close().
+    """All rooms that serve requests. In order: serve(live), load_keys(), start(), open(); drain(), close().
 
     channel, table: to the master, of a worker, and what it has in use. config: of the process. ready: it
     serves, and is not told to stop. listener, life: from `serve` on.

@@ -136,7 +136,6 @@ class Master:
             with self._ground.named("[gateway] data", config.data):
                 self.signer.start()
                 await self.stored.start()
-            with self._ground.named("[gateway] data", config.data):
                 await self.services.start()
             await self.control.start()
             self.workers = self._make_workers()

@@ -1,4 +1,5 @@
-"""What a worker has of the seats and circuits of its host: leases and states, by way of the master."""
+"""What a process has of seats and circuits that it shares: leases and states, by way of the master of its
+host or by Redis."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Member(Protocol):
 
 
 class Services:
-    """start() once, before the workers; close() once. counts: what is counted of quotas on this host.
+    """start() once, before the workers; steps() at the end. counts: what is counted of quotas on this host.
 
     books: what is leased to workers. With Redis there are none: each worker's reports go there. health: the
     circuits of the host. names: those that stand for several servers.

@@ -40,7 +40,7 @@ QUOTAS = "quotas.sqlite"
 
 
 class Sharing:
-    """What a data plane shares. start() once, before clients come; close() once, when none is left.
+    """What a data plane shares. start() once, before clients come; steps() at the end, when none is left.
 
     channel: to the master of this host, where there is one; table: what this process has in use, for the
     master. exchange: None where nothing is shared; others add their parts before the start. limits, quotas:

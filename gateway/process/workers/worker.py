@@ -8,7 +8,7 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-from gateway.process.workers.generation import Generation, NoWorkers
+from gateway.process.workers.generation import NoWorkers
 from gateway.process.workers.sockets import Address
 from gateway.runtime.channel import Channel
 
@@ -19,10 +19,11 @@ _CODE = 1.0  # seconds that are waited for the exit code of a worker that is gon
 class Worker:
     """One worker process. number: its place among them, from 0. id: of no other one of this master. pid: 0
     until it is known. addresses: that it listens on. ready: it serves. leaving: it was told to end. paused:
-    no new clients come to it."""
+    no new clients come to it. channel: once it can be told and asked. why: it cannot start, "" unless it said
+    so. gone, code: are done when it has ended, and with its exit code."""
 
-    def __init__(self, number: int, id_: str, generation: Generation, addresses: tuple[Address, ...]) -> None:
-        self.number, self.id, self.generation, self.addresses = number, id_, generation, addresses
+    def __init__(self, number: int, id_: str, addresses: tuple[Address, ...]) -> None:
+        self.number, self.id, self.addresses = number, id_, addresses
         self.pid = 0
         self.ready = self.leaving = self.paused = False
         self._silent_since: float | None = None

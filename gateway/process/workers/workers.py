@@ -186,7 +186,7 @@ class Workers:
         """A worker for a place, ready. Raises NoWorkers, ListenError."""
         generation = generation or await self._current()
         self._started += 1
-        worker = Worker(number, f"{number}.{self._started}", generation, tuple(self.addresses))
+        worker = Worker(number, f"{number}.{self._started}", tuple(self.addresses))
         ours, theirs = socket.socketpair()
         try:
             sockets = [address.of(number) for address in worker.addresses]
@@ -229,7 +229,7 @@ class Workers:
         except TimeoutError:
             L.error("%s has not ended within %g s, and is killed", worker, self._patience)
             worker.kill()
-        await worker.exit_text()
+        await worker.exit_text()  # its channel ends a little before the process does
 
     async def _end_generation(self, generation: Generation) -> None:
         if generation in self._generations:
@@ -282,7 +282,8 @@ class Workers:
             self._generations.remove(generation)
         if not self._stopping:
             L.error(
-                "the process that makes workers has ended; those that it made go on, and the next one starts"
+                "the process that makes workers has ended; those that it made go on, and the next worker is"
+                " made by another one"
             )
 
     def _gone(self, worker: Worker) -> None:
