@@ -9,15 +9,16 @@ its response; a thread of this host has its connection open while it works, so t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
 
 from gateway.core.model import Address, Backend
 from gateway.core.process.listeners import is_loopback
 from gateway.core.shared.ports import Body
-from gateway.core.shared.seats import Report, SeatBook
+from gateway.core.shared.seats import Pool, SeatBook
 from gateway.runtime.processes.in_use import InUse
 from gateway.runtime.processes.socket_peers import abandoned, abandoned_tcp
+from gateway.shared.left_behind import LeftBehind
 
 L = logging.getLogger(__name__)
 TICK = 0.05  # seconds between two looks at what those that are gone have left behind
@@ -34,6 +35,8 @@ class HostSeats:
     """A Book (core/shared/ports.py), and what the book needs of the host. join() before a worker starts.
 
     call(member, parts): tells a worker to report at once of some pools. backends: of the live config.
+
+    left: where the book is kept elsewhere, what is to be told in place of workers that are gone, by member.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class HostSeats:
         now: Callable[[], float] = monotonic,
     ) -> None:
         self.book = SeatBook(self._busy)
+        self.left: dict[str, LeftBehind] = {}
         self._call = call
         self._backends = backends
         self._now = now
@@ -65,18 +69,15 @@ class HostSeats:
         """A worker reports, to whoever keeps the book."""
         self._rows.setdefault(member, {}).update(report["rows"])
 
-    def left_by(self, member: str) -> dict[str, Report]:
-        """A worker has ended: the last reports on its pools, in its place."""
-        busy, now = self._busy(member), self._now()
-        table = self._tables.pop(member, None)
-        reports: dict[str, Report] = {}
-        for key in self._rows.pop(member, {}):
-            held = {address: count for address, (count, _) in busy.get(key, {}).items() if count}
-            lasts = max((until - now for count, until in busy.get(key, {}).values() if count), default=0.0)
-            reports[key] = {"seats": {}, "reserve": 0, "held": held, "demand": [], "lasts": max(0.0, lasts)}
-        if table is not None:
-            table.close()
-        return reports
+    def leaves(self, member: str) -> None:
+        """A worker has ended: what it has left inside is in `left` from now on."""
+        self.left[member] = LeftBehind(self._rows.get(member, ()), self._busy(member))
+        self._say_what_stays(self._now())
+        self._ends(member)
+
+    def is_told(self, member: str) -> None:
+        """Nothing of a worker is inside any more, and whoever keeps the book knows it."""
+        self.left.pop(member, None)
 
     # --- Book ---
 
@@ -94,15 +95,18 @@ class HostSeats:
         """See Book."""
         self.book.gone(member, now)
         self._say_what_stays(now)
-        table = self._tables.pop(member, None)
-        if table is not None:
-            self._ending.append(table)
-        self._rows.pop(member, None)
+        self._ends(member)
         for name, key in [one for one in self._called if one[0] == member]:
             del self._called[name, key]
         self._tell(list(self.book.pools))
 
     # --- those that are gone ---
+
+    def _ends(self, member: str) -> None:
+        table = self._tables.pop(member, None)
+        if table is not None:
+            self._ending.append(table)
+        self._rows.pop(member, None)
 
     def tick(self) -> bool:
         """Look what is left of those that are gone. Call it every TICK seconds, until it says that nothing
@@ -110,12 +114,15 @@ class HostSeats:
         for table in [table for table in self._ending if table.owner_ended]:
             self._ending.remove(table)
             table.close()
-        keys = self.book.expire(self._now())
-        if keys and not self._ending:
-            self._look(keys)
+        now = self._now()
+        keys = self.book.expire(now)
+        for left in self.left.values():
+            left.expire(now)
+        if not self._ending:
+            self._look(list(self._orphaned()))
         if keys:
             self._tell(keys)
-        return bool(keys or self._ending)
+        return bool(keys or self._ending or self.left)
 
     def _say_what_stays(self, now: float) -> None:
         for key, kept in self.reserved().items():
@@ -129,30 +136,40 @@ class HostSeats:
 
     def reserved(self) -> dict[str, int]:
         """Seats that stay taken for what those that are gone have left inside, by key."""
-        pools = self.book.pools.items()
-        return {key: sum(one.count for one in pool.orphans) for key, pool in pools if pool.orphans}
+        found: dict[str, int] = {}
+        for key, pool in self._orphaned():
+            found[key] = found.get(key, 0) + sum(one.count for one in pool.orphans)
+        return found
+
+    def _orphaned(self) -> Iterator[tuple[str, Pool]]:
+        """The pools with seats of those that are gone, and their keys. Where the book is kept elsewhere each
+        of those has its own: connections that are left behind may be of any of them, so all count for each.
+        """
+        books = self.book.pools, *(left.pools for left in self.left.values())
+        return ((key, pool) for pools in books for key, pool in pools.items() if pool.orphans)
 
     def _addresses(self, name: str) -> tuple[Address, ...]:
         backend = self._backends().get(name)
         return backend.addresses if backend is not None else ()
 
-    def _look(self, keys: Iterable[str]) -> None:
-        told = {(key, a.text): a for key in keys for a in self._told_by_sockets(key)}
+    def _look(self, pools: list[tuple[str, Pool]]) -> None:
+        addresses = {key: self._told_by_sockets(key) for key, _ in pools}
+        told = [address for found in addresses.values() for address in found]
         if not told:
             return
         try:
-            paths = abandoned({a.path for a in told.values() if a.path})
-            ports = abandoned_tcp({a.port for a in told.values() if not a.path})
+            paths = abandoned({a.path for a in told if a.path})
+            ports = abandoned_tcp({a.port for a in told if not a.path})
         except OSError as error:
             if not self._blind:
                 L.warning("what killed workers left inside backends is free at its deadline only: %s", error)
             self._blind = True
             return
-        for (key, text), address in told.items():
-            pool = self.book.pools.get(key)
-            left = paths.get(address.path) if address.path else ports.get(address.port)
-            if pool is not None and left is not None:
-                pool.keep(text, left)
+        for key, pool in pools:
+            for address in addresses[key]:
+                most = paths.get(address.path) if address.path else ports.get(address.port)
+                if most is not None:
+                    pool.keep(address.text, most)
 
     def _told_by_sockets(self, key: str) -> list[Address]:
         """The addresses of a pool where an open connection says that a request is inside."""

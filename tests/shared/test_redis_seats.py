@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from gateway.core.model import Address, Backend
 from gateway.core.process.shared_state import SharedSettings
 from gateway.core.shared.kept import Kept
 from gateway.core.shared.seats import Grant, Pool, Report
@@ -20,6 +24,7 @@ from gateway.limits.quotas import Quotas
 from gateway.planes.ground import Ground
 from gateway.planes.shared.services import Services
 from gateway.planes.steps import end
+from gateway.runtime.processes.in_use import ROWS
 from tests.eventually import eventually, eventually_await
 from tests.harness import process_config
 from tests.support.redis_server import NEEDS_REDIS, RedisServer, redis_server
@@ -265,38 +270,80 @@ class Worker:
         """It hears nothing."""
 
 
+@asynccontextmanager
+async def two_hosts(server: RedisServer, folder: Path) -> AsyncIterator[list[Services]]:
+    """What the masters of two hosts have for their workers, each with one, w1."""
+    hosts = []
+    try:
+        for name in ("h1", "h2"):
+            (folder / name).mkdir()
+            config = process_config(folder / name, shared=SharedSettings(server.uri))
+            ground = Ground(config, folder / name, name.encode() * 16, str(folder / name))
+            hosts.append(host := Services(ground, Quotas(folder / name / "quotas.sqlite")))
+            await host.start()
+            host.begins(Worker("w1"))
+        yield hosts
+    finally:
+        for host in hosts:
+            await end(host.steps())
+
+
+async def lease(host: Services, report: Report, address: str = "a") -> int:
+    """How many seats the host's worker has after its report, which is of this address in place of a."""
+    named = json.loads(json.dumps(report).replace('"a":', f'"{address}":'))
+    body = {"seats": {"pools": {KEY: named}, "rows": {KEY: {address: 0}}}}
+    grants = await host.of("w1")["exchange"](body)
+    return sum(grants["seats"]["pools"][KEY]["lease"].values())
+
+
 async def test_workers_of_two_hosts_share_seats_and_what_a_killed_one_had_inside_is_kept(
     tmp_path: Path,
 ) -> None:
-    async with server_of(tmp_path) as server:
-        hosts = []
-        for name in ("h1", "h2"):
-            (tmp_path / name).mkdir()
-            config = process_config(tmp_path / name, shared=SharedSettings(server.uri))
-            ground = Ground(config, tmp_path / name, name.encode() * 16, str(tmp_path / name))
-            hosts.append(Services(ground, Quotas(tmp_path / name / "quotas.sqlite")))
-        one, other = hosts
-        try:
-            for host in hosts:
-                await host.start()
-            one.begins(Worker("w1"))
+    async with server_of(tmp_path) as server, two_hosts(server, tmp_path) as (one, other):
+        table = one._seats._tables["w1"]
+        table.own()
+        assert await lease(one, wants(6)) == 7
+        table.counts[0], table.until[0] = 3, one._now() + 1000.0
+        assert await lease(other, wants(8, tenant="blue")) == 1
+        one.gone("w1")
+        await eventually_await(lambda: has_leased(other, 5))
+        late = await one.of("w1")["exchange"]({"seats": {"pools": {KEY: wants(3)}, "rows": {}}})
+        assert not late.get("seats", {}).get("pools")  # it has ended
+
+
+async def has_leased(host: Services, count: int, address: str = "a") -> bool:
+    return await lease(host, wants(8, tenant="blue", a=1), address) == count
+
+
+async def test_a_thread_that_a_killed_worker_left_is_free_once_it_closes_the_connection(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "b.sock")
+    unix = f"unix:{path}"
+    async with server_of(tmp_path) as server, two_hosts(server, tmp_path) as (one, other):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(5)
+            one.names.reconcile({"b": Backend("b", "gunicorn", (Address(unix, path=path),), 8)})
+            assert await lease(one, wants(6), unix) == 7
+            assert await lease(other, wants(8, tenant="blue"), unix) == 1
+            threads = []
+            for _ in range(3):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(path)
+                    threads.append(listener.accept()[0])
             table = one._seats._tables["w1"]
-            table.own()
-            other.begins(Worker("w1"))
-
-            async def lease(host: Services, report: Report) -> int:
-                body = {"seats": {"pools": {KEY: report}, "rows": {KEY: {"a": 0}}}}
-                grants = await host.of("w1")["exchange"](json.loads(json.dumps(body)))
-                return sum(grants["seats"]["pools"][KEY]["lease"].values())
-
-            assert await lease(one, wants(6)) == 7
             table.counts[0], table.until[0] = 3, one._now() + 1000.0
-            assert await lease(other, wants(8, tenant="blue")) == 1
+            table.counts[ROWS] = ended_process()
             one.gone("w1")
-            await eventually(lambda: not one._left)
-            assert await lease(other, wants(8, tenant="blue", a=1)) == 5
-            late = await one.of("w1")["exchange"]({"seats": {"pools": {KEY: wants(3)}, "rows": {}}})
-            assert not late.get("seats", {}).get("pools")  # it has ended
-        finally:
-            for host in hosts:
-                await end(host.steps())
+            await eventually_await(lambda: has_leased(other, 5, unix))
+            for free in (6, 7, 8):
+                threads.pop().close()
+                await eventually_await(partial(has_leased, other, free, unix))
+            await eventually(lambda: not one._seats.left)
+
+
+def ended_process() -> int:
+    with subprocess.Popen(["true"]) as process:
+        pass
+    return process.pid

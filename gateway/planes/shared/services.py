@@ -61,7 +61,6 @@ class Services:
         )
         self.names = HostNames(self.health.reconcile, self.tell_names)
         self._task: asyncio.Task[None] | None = None
-        self._left: dict[str, dict[str, seats.Report]] = {}  # by workers that are gone, untold
         self._asking: dict[str, asyncio.Lock] = {}  # by worker
         self._boundary = Boundary("looking after what a worker has left behind", ground.now)
         self.redis = redis_engine(ground) if ground.config.shared.uri else None
@@ -113,7 +112,7 @@ class Services:
         self._members.pop(member, None)
         self.books.gone(member)
         if self.redis is not None:
-            self._left[member] = self._seats.left_by(member)
+            self._seats.leaves(member)
         self._flights.gone(member)
         self._circuits.gone(member)
         if self._task is None or self._task.done():
@@ -134,17 +133,21 @@ class Services:
         while left:
             await asyncio.sleep(TICK)
             with self._boundary:
-                left = self._seats.tick() if self.redis is None else await self._tell_left()
+                left = self._seats.tick()
+                if self.redis is not None:
+                    await self._tell_left()
 
-    async def _tell_left(self) -> bool:
-        """Tell Redis what workers that are gone had inside. Returns whether something is untold."""
+    async def _tell_left(self) -> None:
+        """Tell Redis what workers that are gone have inside, as far as it does not know."""
         assert self.redis is not None
-        for member, pools in list(self._left.items()):
+        for member, left in list(self._seats.left.items()):
             async with self._asking.setdefault(member, asyncio.Lock()):
-                if await self.redis.left(member, pools):
-                    self._left.pop(member, None)
+                reports = left.reports(self._now())
+                if reports and await self.redis.left(member, reports):
+                    left.heard(reports)
+                if left.is_over:
+                    self._seats.is_told(member)
                     self._asking.pop(member, None)
-        return bool(self._left)
 
     async def _tell_at_last(self) -> None:
         await self._tell_left()

@@ -119,7 +119,8 @@ class RedisEngine:
         return grants
 
     async def left(self, holder: str, pools: Mapping[str, seats.Report]) -> bool:
-        """A process of this node has ended: tell what it has left inside. Returns whether that was heard."""
+        """A process of this node has ended: tell what is left of it inside, again when that is less. Returns
+        whether it was heard."""
         return not self.away and await self._ask({seats.NAME: {"pools": pools}}, holder) is not None
 
     # --- what may be used once (auth.oauth.once.Once) ---
@@ -190,7 +191,7 @@ class RedisEngine:
         leased = {key: json.loads(next(rest)) for key in pools}
         self._kept.granted(holder, leased)
         for key, report in pools.items():
-            if not report["seats"]:
+            if not report["seats"] and not report["held"]:  # else more is told of it
                 self._keys.pop((holder, key), None)
         seated = {"pools": leased, "members": self.members}
         return {rates.NAME: grant, quotas.NAME: totals, seats.NAME: seated}
