@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import process_time
 from typing import Any, TypeVar
 
-from gateway.core.errors import SchemaTooCostly, forget_traces
+from gateway.core.errors import SchemaTooCostly
 from gateway.runtime.processes import worker as process_worker
 from gateway.runtime.processes.pool import JobTooCostly, ProcessPool
 from gateway.store.schema import validate
@@ -22,6 +22,8 @@ from gateway.store.schema.validate import Problems, Schema, Unread, Violations
 T = TypeVar("T")
 
 ATTEMPTS = 20  # of an operation that is repeated with more verdicts
+# What SchemaTooCostly says after them.
+OVERTAKEN = "The documents are changed by others faster than they can be checked. Try again."
 INLINE = 10_000_000.0  # ns: what all checks of one attempt may cost inside the transaction
 _SECONDS = 10.0  # of processor time, for all checks of one operation
 _JOB_DOCUMENTS = 50  # that one job checks
@@ -121,19 +123,6 @@ _TOO_COSTLY = (
     " smaller, or the schema simpler: fewer alternatives (anyOf, oneOf, enum) and patterns for what there are"
     " many of."
 )
-
-
-async def with_checks(pool: ProcessPool, tenant: str, attempt: Callable[[Checks], Awaitable[T]]) -> T:
-    """The result of an operation, repeated until none of its checks is postponed. Raises SchemaTooCostly,
-    too, when its documents change faster than they are checked."""
-    checks = Checks()
-    for _ in range(ATTEMPTS):
-        try:
-            return await attempt(checks)
-        except Postponed as postponed:
-            forget_traces(postponed)
-            await checks.settle(pool, tenant)
-    raise SchemaTooCostly("The documents are changed by others faster than they can be checked. Try again.")
 
 
 async def with_schemas(pool: ProcessPool, tenant: str, attempt: Callable[[], Awaitable[T]]) -> T:

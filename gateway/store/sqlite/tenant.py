@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequ
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import NotFound, forget_traces
+from gateway.core.errors import NotFound, SchemaTooCostly, forget_traces
 from gateway.core.model import TenantId
 from gateway.store.bulk import AtomicFailure
 from gateway.store.filter import parse as filters
@@ -22,7 +22,7 @@ from gateway.store.model.patch import MergePatch
 from gateway.store.model.projection import WHOLE, project
 from gateway.store.model.query import Page, Query
 from gateway.store.model.write import Outcome, Quota, Write, Written
-from gateway.store.schema.checks import Checks, with_checks, with_schemas
+from gateway.store.schema.checks import ATTEMPTS, OVERTAKEN, Checks, Postponed, with_schemas
 from gateway.store.sqlite import collections as sqlite_collections
 from gateway.store.sqlite.files.open_files import Files
 from gateway.store.sqlite.read import query as sqlite_query
@@ -200,10 +200,15 @@ class SQLiteTenantStore(BaseTenantStore):
         return await self._to_its_end(writing, lambda: running.discard(key))
 
     async def _checked(self, operation: Callable[[Transaction], Any]) -> Any:
-        def attempt(checks: Checks) -> Awaitable[Any]:
-            return self._submit(Operation(operation, self._quota, checks=checks))
-
-        return await with_checks(self._services.jobs.pool, self._name, attempt)
+        """Done again with what worker processes have checked, as long as it finds more that they have to."""
+        checks = Checks()
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._submit(Operation(operation, self._quota, checks=checks))
+            except Postponed as postponed:
+                forget_traces(postponed)
+                await checks.settle(self._services.jobs.pool, self._name)
+        raise SchemaTooCostly(OVERTAKEN)
 
     async def _submit(self, operation: Operation) -> Any:
         file = await self._services.files.acquire(self._name)

@@ -18,7 +18,7 @@ from gateway.runtime.processes.pool import Limits, ProcessPool
 from gateway.store.model import collection
 from gateway.store.schema import checks as schema_checks
 from gateway.store.schema import reading, validate
-from gateway.store.schema.checks import Checks, Postponed, with_checks, with_schemas
+from gateway.store.schema.checks import Checks, Postponed, with_schemas
 from gateway.store.schema.validate import Schema
 
 MIB = 1024 * 1024
@@ -37,17 +37,14 @@ def text_of(data: Any) -> str:
 
 async def checked(pool: ProcessPool, value: dict[str, Any], *documents: dict[str, Any]) -> int:
     """Check documents as one operation of a store does; how many attempts that took."""
-    asked, attempts = Schema(value), 0
-
-    async def attempt(checks: Checks) -> None:
-        nonlocal attempts
+    asked, checks, attempts = Schema(value), Checks(), 0
+    while not attempts or checks.postponed:
+        if attempts:
+            await checks.settle(pool, "acme")
         attempts += 1
         for data in documents:
             with suppress(Postponed):  # as a bulk does
                 checks.check(asked, data, text_of(data))
-        checks.require()
-
-    await with_checks(pool, "acme", attempt)
     return attempts
 
 

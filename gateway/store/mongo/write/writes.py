@@ -46,7 +46,7 @@ from gateway.store.mongo.write.ahead import NotPlannedYet, PlanAhead
 from gateway.store.mongo.write.plan import Plan
 from gateway.store.moving.port import HOLD_SECONDS
 from gateway.store.port import Moved
-from gateway.store.schema.checks import ATTEMPTS, Checks, Postponed
+from gateway.store.schema.checks import ATTEMPTS, OVERTAKEN, Checks, Postponed
 
 T = TypeVar("T")
 Undo = list[Callable[[], Awaitable[Any]]]
@@ -219,7 +219,7 @@ class Writes:
                 return await self.rows.plan(state, write, identifier, row, instants.now(), self._checks)
             except Postponed:
                 await self._checks.settle(self.rows.jobs.pool, self.tenant)
-        raise SchemaTooCostly()
+        raise SchemaTooCostly(OVERTAKEN)
 
     async def begin(self, session: Any, collection: str) -> BulkCounters:
         """For many writes to one collection in this transaction; end() is called behind them."""
