@@ -10,7 +10,8 @@ import sys
 def main() -> int:
     """Run the command line. Returns the exit code: EX_CONFIG (78) when an installed package has a version
     that the gateway does not support."""
-    if sys.argv[1:2] in (["up"], ["serve"]):
+    serves = sys.argv[1:2] in (["up"], ["serve"])
+    if serves:
         # Before the imports, which take a second: they would end it. Delivered when the event loop runs.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
     _open_standard()
@@ -18,17 +19,16 @@ def main() -> int:
         from gateway.cli import requirements
         from gateway.cli.config import LIGHT
 
-        # These use none of them, and importing them takes a second.
-        light = sys.argv[1:2] and sys.argv[1] in LIGHT
-        light = light or not {"-h", "--help"}.isdisjoint(sys.argv)
-        mismatch = requirements.fatal_mismatch(() if light else requirements.NEEDS)
+        light = sys.argv[1:2] and sys.argv[1] in (*LIGHT, "--version")
+        light = light or not {"-h", "--help"}.isdisjoint(sys.argv)  # these use none of the packages
+        mismatch = requirements.fatal_mismatch(() if light else requirements.NEEDS, by_version=not serves)
         if mismatch:
             sys.stderr.write(mismatch + "\n")
             return requirements.EXIT_CODE
-        from gateway.cli import main as cli  # only now: it imports the packages that were checked
+        from gateway.cli import main as cli  # only now: commands import the packages that were checked
 
         return cli.main()
-    except KeyboardInterrupt:  # while it imports, which takes half a second
+    except KeyboardInterrupt:  # while it imports
         return 130
 
 

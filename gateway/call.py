@@ -7,9 +7,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import GatewayError
@@ -21,6 +20,9 @@ from gateway.core.policy.forwarding import is_trusted
 from gateway.core.policy.limits import Fields
 from gateway.core.routing import snapshot as compiled
 from gateway.runtime.loop_slices import LoopSlice
+
+if TYPE_CHECKING:
+    from aiohttp import web  # commands that only compile a config need not wait for its import
 
 
 class Target(Protocol):

@@ -21,7 +21,8 @@ import yaml
 
 from backends.identity import Settings
 from gateway.auth.keys import issue
-from gateway.cli.main import load_process, main
+from gateway.cli import process_config
+from gateway.cli.main import main
 from gateway.core.jwt.issuer import local_issuer
 from tests.eventually import poll
 from tests.store.mongo import server
@@ -76,7 +77,7 @@ def test_routes_and_tenants_are_those_of_the_system_without_containers() -> None
 
 
 def test_commands_of_backends_differ_from_the_supervised_ones_only_in_where_they_listen() -> None:
-    for command in load_process(str(ROOT / "config/gateway.conf")).commands:
+    for command in process_config.load(str(ROOT / "config/gateway.conf")).commands:
         supervised = set(command.argv) - {"{python}"}
         container = set(words(SERVICES[command.name]["command"])) - {"python"}
         listening = {"--bind", "unix:{socket}", "0.0.0.0:8000", "--uds", "--socket", "{socket}"}
@@ -85,7 +86,7 @@ def test_commands_of_backends_differ_from_the_supervised_ones_only_in_where_they
 
 
 def test_each_backend_knows_its_own_name_and_where_the_gateways_keys_are() -> None:
-    config = load_process(str(ROOT / "config/compose/gateway.conf"))
+    config = process_config.load(str(ROOT / "config/compose/gateway.conf"))
     for name in BACKENDS:
         told = SERVICES[name]["environment"]
         settings = Settings.from_environment(told)
@@ -96,7 +97,7 @@ def test_each_backend_knows_its_own_name_and_where_the_gateways_keys_are() -> No
 
 def test_only_the_gateway_publishes_ports_and_they_are_those_it_listens_on() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["gateway"]
-    config = load_process(str(ROOT / "config/compose/gateway.conf"))
+    config = process_config.load(str(ROOT / "config/compose/gateway.conf"))
     listening = {str(one.port) for one in (*config.listen, *config.admin)}
     published = [port.rsplit(":", 2) for port in SERVICES["gateway"]["ports"]]
     assert {inside for _, _, inside in published} == listening
@@ -128,7 +129,7 @@ def test_no_container_runs_as_root_or_writes_outside_its_volume() -> None:
 
 
 def test_mongodb_becomes_the_replica_set_that_the_config_names_before_the_gateway_starts() -> None:
-    uri = load_process(str(ROOT / "config/compose/gateway.conf")).store_uri
+    uri = process_config.load(str(ROOT / "config/compose/gateway.conf")).store_uri
     host, name = uri.split("/")[2], uri.partition("replicaSet=")[2]
     command = SERVICES["mongodb"]["command"]
     assert command[command.index("--replSet") + 1] == name
@@ -198,8 +199,8 @@ def test_a_cluster_is_two_gateways_that_share_limits_config_and_keys_behind_a_pr
     assert first["networks"].keys() == second["networks"].keys()
     for key in ("volumes", "environment", "stop_grace_period", "healthcheck"):
         assert first[key] == second[key]
-    cluster = load_process(str(ROOT / "config/compose/cluster.conf"))
-    plain = load_process(str(ROOT / "config/compose/gateway.conf"))
+    cluster = process_config.load(str(ROOT / "config/compose/cluster.conf"))
+    plain = process_config.load(str(ROOT / "config/compose/gateway.conf"))
     assert (cluster.live.source, cluster.live.servers) == ("zookeeper", ("zookeeper:2181",))
     assert "redis://redis:6379" in (ROOT / "config/compose/cluster.conf").read_text()
     assert (cluster.listen, cluster.tokens, cluster.store_uri) == (

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from gateway.app import Gateway
-from gateway.cli.main import load_process, main
+from gateway.cli import process_config
+from gateway.cli.main import main
 from gateway.core.process.settings import ProcessConfig
 from tests import harness
 from tests.eventually import eventually
@@ -112,7 +113,7 @@ def test_the_pods_are_probed_drained_and_limited_as_the_config_says(tmp_path: Pa
     data = objects()["ConfigMap/gateway"]["data"]
     for name, text in data.items():
         (tmp_path / name).write_text(text)
-    config = load_process(str(tmp_path / "gateway.conf"))
+    config = process_config.load(str(tmp_path / "gateway.conf"))
     assert main(["check", "-c", str(tmp_path / "gateway.conf"), str(tmp_path / "routing.yaml")]) == 0
     (container,) = pod()["containers"]
     ports = {one["name"]: one["containerPort"] for one in container["ports"]}
@@ -203,7 +204,7 @@ async def test_a_swap_of_a_config_maps_folder_is_a_live_edit_and_a_bad_one_is_re
 def test_the_stack_mounts_a_clean_config_at_the_paths_that_it_names() -> None:
     stack = yaml.safe_load((SWARM / "stack.yaml").read_text())
     gateway = stack["services"]["gateway"]
-    config = load_process(str(SWARM / "gateway.conf"))
+    config = process_config.load(str(SWARM / "gateway.conf"))
     assert main(["check", "-c", str(SWARM / "gateway.conf")]) == 0
     for one in gateway["configs"]:
         file = stack["configs"][one["source"]]["file"]

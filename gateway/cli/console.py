@@ -1,4 +1,4 @@
-"""Output of the command line for people: tables, problems, progress."""
+"""Output of the command line for people: tables, problems."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from gateway.core.model import CallerRule, Route
 from gateway.core.routing.problems import Problem
 from gateway.runtime.os_errors import explain
 
@@ -104,40 +99,6 @@ def problems(path: Path | str, found: Iterable[Problem]) -> None:
         err.print(line)
 
 
-def routes(rows: Sequence[Route[Any, Any]]) -> Table:
-    """The compiled routes as a table."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    chosen, bound = any(route.callers is not None for route in rows), any(route.bind for route in rows)
-    titles = ("NAME", "METHODS", "HOST", "PATH", "TARGET", "READ NEEDS", "WRITE NEEDS", "TOTAL")
-    for title in (*titles, *(("TAKES",) if chosen else ()), *(("BIND",) if bound else ())):
-        table.add_column(title, overflow="fold")
-    for route in rows:
-        scopes = ("public",) * 2 if route.public else (_names(route.read_scopes), _names(route.write_scopes))
-        table.add_row(
-            route.name,
-            " ".join(sorted(route.methods)) or "any",
-            route.host or "any",
-            Text(route.path, style="cyan"),
-            route.target_name,
-            *scopes,
-            f"{route.timeouts.total:g} s" if route.timeouts.total else "none",
-            *((_takes(route.callers),) if chosen else ()),
-            *(("request" if route.bind else "",) if bound else ()),
-        )
-    return table
-
-
-def _takes(rule: CallerRule | None) -> str:
-    """Which callers a route takes beside scopes, such as `jwt of keycloak; plan: enterprise|pro`."""
-    if rule is None:
-        return ""
-    issuers = f" of {' or '.join(sorted(rule.issuers))}" if rule.issuers else ""
-    kinds = ["jwt"] if rule.claims else sorted(rule.kinds or ("api_key", "jwt"))  # an API key has no claims
-    parts = [", ".join(f"{kind}{issuers if kind == 'jwt' else ''}" for kind in kinds)]
-    parts += [f"{path}: {'|'.join(sorted(values))}" for path, values in rule.claims.items()]
-    return "; ".join(parts)
-
-
 def near(name: str, known: Iterable[str]) -> str:
     """A question after a name that is not known, "" where none is like it."""
     found = difflib.get_close_matches(name, list(known), 1)
@@ -155,56 +116,6 @@ def amount(size: int) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 line`, `1,200 lines`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-class Meter:
-    """A progress bar on stderr, where that is a terminal; removed when the work is done."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-            redirect_stdout=False,  # standard output stays what the caller made it
-            disable=not err.is_interactive,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Meter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """Remove the bar until the next begin, so that others can write to the terminal."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
-            if not self._progress.disable:
-                self._progress.stop()
-
-    def begin(self, text: str) -> None:
-        """Show the next piece of work instead of the one before. text: what is done."""
-        self.end()
-        if not self._progress.disable:
-            self._progress.start()
-        self._task = self._progress.add_task(escape(text), total=None, text="")
-
-    def show(self, done: int, total: int | None, text: str = "") -> None:
-        """Update the bar, from any thread. total: None when unknown. text: beside the bar."""
-        task = self._task
-        if task is not None:
-            self._progress.update(task, completed=done, total=total, text=text)
-
-
-def _names(scopes: Iterable[str]) -> str:
-    return " ".join(sorted(scopes)) or "a token"
 
 
 _STYLES = {"passed on": "bold green", "refused:": "bold red"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -11,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from gateway.auth.keys import ensure_signing_key
-from gateway.cli import console, demo
+from gateway.cli import console, demo, process_config
 from gateway.config.compilation import compile_text
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.settings import json_schema
@@ -30,6 +31,17 @@ _ABOUT = {
 # Parts of a gateway that was set up in another way: a new gateway.conf beside it would be found first.
 _EXISTING = ("config/gateway.conf", "var")
 _NO_PLACE = "nothing can be made there", "name another folder"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """gateway init: make the folder, its keys and a token, and say what to do next."""
+    if not arguments.folder.strip():
+        raise ValueError("the folder's name is empty; name one, or leave it out for the one that you are in")
+    folder = Path(arguments.folder)
+    written = make(folder)
+    header = token(process_config.load(str(folder / CONFIG)))
+    show(folder, written, header)
+    return 0
 
 
 def files() -> Iterator[tuple[str, str]]:

@@ -45,8 +45,9 @@ class Mismatch:
     fatal: bool = True
 
 
-def mismatches(needs: Iterable[Need] = NEEDS) -> Iterator[Mismatch]:
-    """One for each package that is missing, of another version, or lacks what is used of it."""
+def mismatches(needs: Iterable[Need] = NEEDS, *, by_version: bool = False) -> Iterator[Mismatch]:
+    """One for each package that is missing, of another version, or lacks what is used of it. by_version:
+    what has the version that is wanted is believed to have all, for importing it takes half a second."""
     by_package: dict[str, list[Need]] = {}
     for need in needs:
         by_package.setdefault(need.package, []).append(need)
@@ -56,6 +57,8 @@ def mismatches(needs: Iterable[Need] = NEEDS) -> Iterator[Mismatch]:
             found = metadata.version(package)
         except metadata.PackageNotFoundError:
             yield Mismatch(f"{package} is not installed; {wanted} is wanted.", package, wanted)
+            continue
+        if by_version and found == wanted:
             continue
         missing = [text for need in its_needs for text in _missing(need)]
         if not missing and found == wanted:
@@ -84,13 +87,13 @@ def _has(used: type, name: str) -> bool:
     return any(name in code.co_names for code in made if code is not None)
 
 
-def fatal_mismatch(needs: Iterable[Need] = NEEDS) -> str:
+def fatal_mismatch(needs: Iterable[Need] = NEEDS, *, by_version: bool = False) -> str:
     """Why the gateway cannot run with this Python and these packages, with a hint; "" when it can. Mismatches
-    that may be harmless are warnings on standard error."""
+    that may be harmless are warnings on standard error. by_version: as in `mismatches`."""
     if sys.version_info < PYTHON:
         this, oldest = (".".join(map(str, version[:3])) for version in (sys.version_info, PYTHON))
         return f"gateway: this is Python {this}, and {oldest} or newer is wanted. Make an environment of it."
-    found = list(mismatches(needs))
+    found = list(mismatches(needs, by_version=by_version))
     fatal = [mismatch for mismatch in found if mismatch.fatal]
     if not fatal:
         for mismatch in found:

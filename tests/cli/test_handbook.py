@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import reference
+from gateway.cli.routing import reference
 from gateway.core import errors
 from gateway.core.errors import GatewayError
 from gateway.core.process import operators, settings, tls

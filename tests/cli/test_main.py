@@ -130,7 +130,7 @@ def test_without_a_config_every_command_says_where_it_looked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     places = ("config/gateway.conf", "gateway.conf", "/nowhere/gateway.conf")
-    monkeypatch.setattr("gateway.cli.main.CONFIGS", places)
+    monkeypatch.setattr("gateway.cli.process_config.PLACES", places)
     code, out, err = run(capsys, *command.split())
     assert (code, out) == (1, "")
     for text in ("config/gateway.conf", "gateway.conf", str(tmp_path), "/nowhere/gateway.conf", "-c"):

@@ -5,3 +5,4 @@ They import nothing that serves: no aiohttp, ASAB or pydantic, which take longer
 
 # The commands of this folder that need no package of the gateway's to be there (see gateway.__main__).
 LIGHT = ("revisions", "diff", "apply", "rollback", "edit", "confirm", "audit", "nodes", "console", "reload")
+TOKEN_VARIABLE = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - its name

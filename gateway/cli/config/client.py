@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from gateway.cli import console
+from gateway.cli.config import TOKEN_VARIABLE
 from gateway.cli.config.given import read_given
 from gateway.core.config.operator import TOKEN_FILE
 from gateway.core.process import listeners
@@ -26,7 +27,6 @@ from gateway.core.redact import escape_controls
 from gateway.core.routing.problems import Problem
 from gateway.runtime.files import FileUnusable, read_text
 
-TOKEN_VARIABLE = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - its name
 V1 = "/admin/v1"
 YAML, JSON = "application/yaml", "application/json"
 _READ, _CHANGE = 15.0, 120.0  # seconds to wait for a response

@@ -1,37 +1,23 @@
 """The parser of gateway revisions | diff | apply | rollback | edit | confirm | audit | nodes | console |
-reload."""
+reload | config."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any, Protocol
+from functools import partial
 
-from gateway.cli import console
-from gateway.cli.config.client import TOKEN_VARIABLE, Refused
-from gateway.cli.config.session import Session, print_json
-from gateway.config.ports import ConfigRefused
-from gateway.core.process.settings import ProcessConfig
-from gateway.core.routing.problems import Problems
-
-_Load = Callable[[str | None], ProcessConfig]
+from gateway.cli.commands import Commands, imported, runs
+from gateway.cli.config import TOKEN_VARIABLE
+from gateway.core.process.config_source import SOURCES
 
 
-class AddCommand(Protocol):
-    """Adds a command: its name, what runs it, one line about it, an example."""
-
-    def __call__(
-        self, name: str, run: Callable[[argparse.Namespace], int], about: str, example: str, /
-    ) -> argparse.ArgumentParser: ...
-
-
-def add_commands(add: AddCommand, load: _Load) -> None:
-    """Add these commands to the parser. load: reads the process config."""
+def add_commands(commands: Commands) -> None:
+    """Add these commands to the parser."""
 
     def command(name: str, work: str, about: str, example: str) -> argparse.ArgumentParser:
-        """work: the module in this folder, and its function that takes the session."""
-        made = add(name, lambda arguments: _run(work, Session(arguments, load)), about, f"gateway {example}")
+        """work: in which module of this folder, and its function that takes the session."""
+        run = partial(_run, f"gateway.cli.config.{work}")
+        made = commands.add(name, run, about, f"gateway {example}")
         where = made.add_argument_group("which gateway")
         help_ = "its admin listener (default: that of the process config)"
         where.add_argument("--admin", metavar="URL", help=help_)
@@ -43,64 +29,39 @@ def add_commands(add: AddCommand, load: _Load) -> None:
         return made
 
     about, example = "list the configs that were live, or show one", "revisions 12 --text > routing.yaml"
-    _revisions_arguments(command("revisions", "revisions.run", about, example))
+    _revisions_arguments(command("revisions", "revisions:run", about, example))
     about = "what differs between two configs; exit code 2 when something does, 1 on errors"
-    _diff_arguments(command("diff", "diff.run", about, "diff config/routing.yaml"))
+    _diff_arguments(command("diff", "diff:run", about, "diff config/routing.yaml"))
     about = "make a config live: checked, shown, rehearsed on the last requests"
-    made = command("apply", "apply.run", about, "apply config/routing.yaml -m 'orders: longer timeout'")
+    made = command("apply", "apply:run", about, "apply config/routing.yaml -m 'orders: longer timeout'")
     made.add_argument("file", metavar="FILE|-", help="the config, - for standard input")
     _change_arguments(made)
     about = "make a config live again that was so before"
-    made = command("rollback", "apply.roll_back", about, "rollback 12 -m 'the new timeout was worse'")
+    made = command("rollback", "apply:roll_back", about, "rollback 12 -m 'the new timeout was worse'")
     help_ = "whose text is to be live (default: the one before; again and again for the ones before that)"
     made.add_argument("number", metavar="N", type=_number, nargs="?", help=help_)
     _change_arguments(made)
     about = "edit the live config in $VISUAL or $EDITOR; it is checked before it is live"
-    _change_arguments(command("edit", "edit.run", about, "edit -m 'a route for the shop'"))
+    _change_arguments(command("edit", "edit:run", about, "edit -m 'a route for the shop'"))
     about = "keep a config that was applied with --confirm-within"
-    made = command("confirm", "apply.confirm", about, "confirm")
+    made = command("confirm", "apply:confirm", about, "confirm")
     help_ = "the revision (default: the one that waits)"
     made.add_argument("number", metavar="N", type=_number, nargs="?", help=help_)
     about = "who did what to the config, refused tries too; verify finds any change or gap"
-    _audit_arguments(command("audit", "audit.run", about, "audit verify"))
+    _audit_arguments(command("audit", "audit:run", about, "audit verify"))
     about = "which process on which host runs which revision"
-    command("nodes", "nodes.run", about, "nodes")
+    command("nodes", "nodes:run", about, "nodes")
     about = "have the running gateway load all again: keys, configs, and new workers where it has some"
-    command("reload", "nodes.reload", about, "reload")
+    command("reload", "nodes:reload", about, "reload")
     about = "open the console in the browser, signed in by a ticket that is good once"
-    made = command("console", "nodes.open_console", about, "console")
+    made = command("console", "nodes:open_console", about, "console")
     made.add_argument("--no-browser", action="store_true", help="only print the URL")
 
 
-def _run(work: str, session: Session) -> int:
-    """Run a command. With --json, what went wrong is on standard output too."""
-    module, _, function = work.partition(".")
-    try:
-        return int(getattr(import_module(f"gateway.cli.config.{module}"), function)(session))
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError, Problems, ConfigRefused) as error:
-        if session.json:
-            print_json(_as_json(error, session))
-        raise
+def _run(work: str, arguments: argparse.Namespace) -> int:
+    from gateway.cli.config import session  # only here: --help asks nobody
 
-
-def _as_json(error: Exception, session: Session) -> dict[str, Any]:
-    """An error for a program: `problems` of a config with its `file`, else `detail`, with all that the admin
-    API said of it."""
-    if isinstance(error, Problems | ConfigRefused):
-        path, found = (
-            (error.path, error.problems)
-            if isinstance(error, ConfigRefused)
-            else (session.arguments.config, error.items)
-        )
-        problems = [
-            {"path": one.where, "line": one.line, "reason": one.reason, "hint": one.hint} for one in found
-        ]
-        return {"file": str(path), "problems": problems}
-    if isinstance(error, Refused):
-        return dict(error.problem) or {"status": error.status, "detail": str(error)}
-    return {"detail": console.system_error(error) if isinstance(error, OSError) else str(error)}
+    return session.run(imported(work), arguments)
 
 
 def _revisions_arguments(made: argparse.ArgumentParser) -> None:
@@ -141,6 +102,20 @@ def _audit_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--before", type=_number, metavar="SEQ", help="only lines before this one")
     made.add_argument("--author", help="only what this operator did")
     made.add_argument("--action", help="only this, such as applied, rolled_back, refused")
+
+
+def add_config(commands: Commands) -> None:
+    """Add `gateway config` and the command below it."""
+    about = "where the live config is kept: copy it from one source to another"
+    example = "gateway config copy --from file --to zookeeper"
+    config = commands.group("config", about, example)
+    about = "copy the config from its file to the source that the process config names, or back"
+    made = config.add("copy", runs("gateway.cli.config.copying:run"), about, example)
+    for option, what in (("--from", "where it is"), ("--to", "what gets it, instead of what it has")):
+        made.add_argument(option, dest=option[2:], choices=SOURCES, required=True, help=what)
+    help_ = "why, for those who look at the history"
+    made.add_argument("-m", "--message", default="", metavar="WHY", help=help_)
+    made.add_argument("-y", "--yes", action="store_true", help="ask nothing")
 
 
 def _number(text: str) -> int:

@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.text import Text
 
-from gateway.cli import console
+from gateway.auth.keys import CURSOR_KEY, ensure_secret
+from gateway.cli import console, process_config
 from gateway.cli.config import show
-from gateway.cli.config.commands import AddCommand
 from gateway.cli.config.session import ask
+from gateway.cli.credentials.store import operator
+from gateway.config import strict_yaml
+from gateway.config.copying import copy, look, source_of
+from gateway.config.parts import ConfigParts
 from gateway.config.ports import NOTHING, Found, SourceChanged
+from gateway.core.config import differences
 from gateway.core.config.revision import Origin
-from gateway.core.process.config_source import SOURCES
+from gateway.core.http.hops import pseudonym
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problems
-
-if TYPE_CHECKING:
-    from gateway.config.parts import ConfigParts
+from gateway.process.folders import data_folder
 
 
-def add_commands(add: AddCommand, load: Callable[[str | None], ProcessConfig]) -> None:
-    """Add the commands below `gateway config`. load: reads the process config."""
-    about = "copy the config from its file to the source that the process config names, or back"
-    example = "gateway config copy --from file --to zookeeper"
-    made = add("copy", lambda arguments: _copy(arguments, load(arguments.config)), about, example)
-    for option, what in (("--from", "where it is"), ("--to", "what gets it, instead of what it has")):
-        made.add_argument(option, dest=option[2:], choices=SOURCES, required=True, help=what)
-    help_ = "why, for those who look at the history"
-    made.add_argument("-m", "--message", default="", metavar="WHY", help=help_)
-    made.add_argument("-y", "--yes", action="store_true", help="ask nothing")
-
-
-def _copy(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    import asyncio  # only here, as in what follows: --help need not wait for it
-
-    from gateway.cli.keys import operator
-
+def run(arguments: argparse.Namespace) -> int:
+    """gateway config copy: 1 when nobody agreed."""
+    config = process_config.load(arguments.config)
     origin = Origin(operator(), arguments.message, arguments.to)
     try:
         return asyncio.run(_copied(config, arguments, origin))
@@ -54,12 +43,6 @@ def _copy(arguments: argparse.Namespace, config: ProcessConfig) -> int:
 
 async def _copied(config: ProcessConfig, arguments: argparse.Namespace, origin: Origin) -> int:
     """The audit is left alone: a gateway that runs writes it."""
-    from gateway.auth.keys import CURSOR_KEY, ensure_secret
-    from gateway.config.copying import copy, look, source_of
-    from gateway.config.parts import ConfigParts
-    from gateway.core.http.hops import pseudonym
-    from gateway.process.folders import data_folder
-
     kinds = getattr(arguments, "from"), arguments.to
     data = data_folder(Path(config.data))
     parts = ConfigParts(config, data, pseudonym(ensure_secret(data / CURSOR_KEY)))
@@ -102,9 +85,6 @@ def _agreed(arguments: argparse.Namespace, found: Found, over: Found) -> bool:
 
 
 def _changes(to: str, found: Found, over: Found) -> list[Text]:
-    from gateway.config import strict_yaml
-    from gateway.core.config import differences
-
     if over == NOTHING:
         return [Text(f"{to} has no config that could be read; it gets the whole of it.")]
     try:

@@ -1,4 +1,4 @@
-"""What a command has: its arguments, the process config where it needs it, and the admin API."""
+"""How a command runs: with its arguments, the process config where it needs it, and the admin API."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from gateway.cli import console
+from gateway.cli import console, process_config
+from gateway.cli.config import TOKEN_VARIABLE
 from gateway.cli.config import client as admin
-from gateway.cli.config.client import V1, AdminClient
+from gateway.cli.config.client import V1, AdminClient, Refused
+from gateway.config.ports import ConfigRefused
 from gateway.core.config.revision import digest_of
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problems
 
 
 class Session:
-    """One run of a command. load: reads the process config."""
+    """One run of a command."""
 
-    def __init__(self, arguments: argparse.Namespace, load: Callable[[str | None], ProcessConfig]) -> None:
+    def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self._load = load
 
     @cached_property
     def config(self) -> ProcessConfig:
         """The process config of the gateway on this machine. Raises Problems, OSError, ValueError."""
-        return self._load(self.arguments.config)
+        return process_config.load(self.arguments.config)
 
     @cached_property
     def client(self) -> AdminClient:
@@ -36,7 +38,7 @@ class Session:
         token = admin.given_token(arguments.token_file)
         if arguments.admin is None:
             return admin.client_of(self.config, token or None)
-        hint = f"no token was shown: name one with --token-file, or in {admin.TOKEN_VARIABLE}"
+        hint = f"no token was shown: name one with --token-file, or in {TOKEN_VARIABLE}"
         named = "--admin names it"
         insecure = arguments.insecure_http
         return AdminClient(arguments.admin, token, named=named, no_token=hint, insecure=insecure)
@@ -54,6 +56,37 @@ class Session:
     def live(self) -> Live:
         """The live config as it is now. Raises Refused, Unreachable."""
         return Live(self.client.get(f"{V1}/config").json())
+
+
+def run(work: Callable[[Session], int], arguments: argparse.Namespace) -> int:
+    """Run a command. With --json, what went wrong is on standard output too."""
+    session = Session(arguments)
+    try:
+        return work(session)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, Problems, ConfigRefused) as error:
+        if session.json:
+            print_json(_as_json(error, session))
+        raise
+
+
+def _as_json(error: Exception, session: Session) -> dict[str, Any]:
+    """An error for a program: `problems` of a config with its `file`, else `detail`, with all that the admin
+    API said of it."""
+    if isinstance(error, Problems | ConfigRefused):
+        path, found = (
+            (error.path, error.problems)
+            if isinstance(error, ConfigRefused)
+            else (session.arguments.config, error.items)
+        )
+        problems = [
+            {"path": one.where, "line": one.line, "reason": one.reason, "hint": one.hint} for one in found
+        ]
+        return {"file": str(path), "problems": problems}
+    if isinstance(error, Refused):
+        return dict(error.problem) or {"status": error.status, "detail": str(error)}
+    return {"detail": console.system_error(error) if isinstance(error, OSError) else str(error)}
 
 
 class Live:

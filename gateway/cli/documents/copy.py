@@ -7,13 +7,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.text import Text
 
 from gateway.auth.keys import CURSOR_KEY, ensure_secret
-from gateway.cli import console
+from gateway.cli import console, process_config
+from gateway.cli.documents import running
 from gateway.cli.documents.engine import Engine, Unusable, reason
 from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.core.model import TenantId
@@ -55,6 +57,17 @@ def uris(arguments: argparse.Namespace, config: ProcessConfig) -> Uris:
         text = "--move asks the gateways to follow, so both stores must be in the config:"
         raise Unusable(f"{text} [store] uri the source, [store] next the target; then restart the gateways")
     return Uris(source, target, Path(config.data))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """gateway documents copy: from the store that is meant, which need not be that of the config."""
+    config = process_config.load(arguments.config)
+    try:
+        of = uris(arguments, config)
+    except Unusable as error:
+        console.fail(reason(error))
+        return 1
+    return running.run(partial(copy, uris=of), arguments, replace(config, store_uri=of.source))
 
 
 async def copy(arguments: argparse.Namespace, engine: Engine, uris: Uris) -> int:

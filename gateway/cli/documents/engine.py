@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import pwd
 import shlex
@@ -13,6 +12,7 @@ from pathlib import Path
 from threading import Event
 
 from gateway.cli import console
+from gateway.cli.documents.meter import Meter
 from gateway.core.model import TenantId
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.process.store_uri import SQLITE
@@ -34,7 +34,7 @@ class Engine:
     location: str
     operator: Operator
     store: Callable[[], DocumentStore]
-    meter: console.Meter
+    meter: Meter
     stopped: Event
 
     @asynccontextmanager
@@ -57,7 +57,7 @@ class Engine:
         return tuple(dict.fromkeys(names)) or known
 
 
-def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
+def open_engine(config: ProcessConfig, meter: Meter) -> Engine:
     """Open the store that the config names. meter: shows the progress of copies. Raises Unusable."""
     uri, stopped = config.store_uri, Event()
 
@@ -91,14 +91,6 @@ def _check_owner(folder: Path) -> None:
         except KeyError:
             name = f"#{owner}"
         raise Unusable(f"{folder} belongs to {name}; run this as that user: sudo -u {shlex.quote(name)} ...")
-
-
-def tenant_id(text: str) -> TenantId:
-    """A tenant's name, as a type for argparse."""
-    try:
-        return TenantId(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no tenant: {error}") from None
 
 
 def reason(error: Exception) -> str:

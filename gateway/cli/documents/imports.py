@@ -26,7 +26,6 @@ from gateway.store.model.write import Outcome
 from gateway.store.port import TenantStore
 from gateway.store.transfer import ImportCounts, NumberedLines, import_lines
 
-DEFAULT_MAX_ERRORS = 100
 _CHUNK = 256 * 1024  # bytes
 
 

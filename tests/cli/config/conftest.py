@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway.cli.config.client import TOKEN_VARIABLE
+from gateway.cli.config import TOKEN_VARIABLE
 from gateway.cli.main import main
 from tests.eventually import END
 from tests.process.test_serve import Serving

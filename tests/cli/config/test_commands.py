@@ -40,7 +40,7 @@ def test_without_a_process_config_they_say_where_they_looked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gateway.cli.main.CONFIGS", ("gateway.conf", "/nowhere/gateway.conf"))
+    monkeypatch.setattr("gateway.cli.process_config.PLACES", ("gateway.conf", "/nowhere/gateway.conf"))
     assert main(["revisions"]) == 1
     shown = capsys.readouterr().err
     assert "there is no process config" in shown and "name it with -c" in shown

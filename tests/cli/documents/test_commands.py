@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from gateway.cli import console
+from gateway.cli import process_config
 from gateway.cli.documents.engine import Unusable, open_engine
-from gateway.cli.main import load_process, main
+from gateway.cli.documents.meter import Meter
+from gateway.cli.main import main
 from gateway.core.model import TenantId
 from gateway.store.model import collection as collections
 from gateway.store.sqlite.engine import SQLiteDocumentStore
@@ -409,7 +410,7 @@ def test_what_is_interrupted_undoes_itself(operator: Operator, tmp_path: Path) -
     operator.fill("acme", 3)
     operator("backup", tmp_path / "old")
     operator.fill("acme", 9)
-    engine = open_engine(load_process(operator.conf), console.Meter())
+    engine = open_engine(process_config.load(operator.conf), Meter())
     engine.stopped.set()
     tenant = TenantId("acme")
     with pytest.raises(Unusable, match="interrupted"):

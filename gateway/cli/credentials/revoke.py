@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.auth.store import read_once
-from gateway.cli import console
-from gateway.cli.keys import AddCommand, id_of, lifetime, open_store, operator, told
+from gateway.cli import console, process_config
+from gateway.cli.credentials.given import id_of, lifetime, read_token
+from gateway.cli.credentials.notes import issuers
+from gateway.cli.credentials.store import open_store, operator, told
 from gateway.core.api_keys import id_in, is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import Issuer
@@ -25,37 +27,11 @@ from gateway.core.revocations import KEEP, LONGEST, Revocation, check, view
 from gateway.runtime.moments import moment
 
 _CLOCKS = 60.0  # seconds more than a token can be good for, by clocks that differ
-Issuers = Callable[[ProcessConfig, str], Mapping[str, Issuer]]
 
 
-def add_command(add: AddCommand, load: Callable[[str | None], ProcessConfig], issuers: Issuers) -> None:
-    """Add the command to the parser. load: reads the process config. issuers: those of the routing config and
-    the local one, by name; notes what may be wrong with a tenant."""
-    about = "refuse credentials from now on, list what is refused, or take it back"
-    example = "gateway revoke --subject acme/alice --before now --reason 'lost her laptop'"
-    parser = add("revoke", lambda a: _run(a, load(a.config), issuers), about, example)
-    what = parser.add_argument_group("what is refused (of several options, what fits all of them)")
-    help_ = "one token, as it is sent: it is named by its jti, until it expires"
-    what.add_argument("--token", metavar="TOKEN|@FILE|-", help=help_)
-    what.add_argument("--jti", default="", help="the token with this jti")
-    help_ = "all tokens and API keys of a subject of a tenant"
-    what.add_argument("--subject", default="", metavar="TENANT/SUBJECT", help=help_)
-    what.add_argument("--tenant", default="", help="all of a tenant")
-    help_ = "an API key and the tokens made with it, until it is lifted (for good: gateway keys revoke)"
-    what.add_argument("--api-key", default="", metavar="ID", help=help_)
-    help_ = f"all tokens of an issuer: its name in the routing config, local, or {ISSUER_NAME}"
-    what.add_argument("--issuer", default="", metavar="NAME", help=help_)
-    help_ = "only what was issued before: now, 2026-11-28T12:00:00Z, or seconds since the epoch"
-    what.add_argument("--before", default="", metavar="TIME", help=help_)
-    help_ = "for how long tokens are refused: as long as the longest of them lives (default 30d)"
-    parser.add_argument("--for", dest="for_", default="", metavar="TIME", help=help_)
-    parser.add_argument("--reason", default="", help="for those who look at the list")
-    parser.add_argument("--list", action="store_true", help="show what is refused")
-    parser.add_argument("--lift", type=int, metavar="N", help="take back the revocation with this number")
-    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
-
-
-def _run(arguments: argparse.Namespace, config: ProcessConfig, issuers: Issuers) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Revoke what the options name, list what is revoked, or take one back."""
+    config = process_config.load(arguments.config)
     if arguments.list:
         return _list(arguments, config)
     now, by = time.time(), operator()
@@ -63,7 +39,7 @@ def _run(arguments: argparse.Namespace, config: ProcessConfig, issuers: Issuers)
         lifted = open_store(config).lift(arguments.lift, by, now)
         told(f"The revocation {arguments.lift} is lifted: {lifted.describe()}{_before(lifted)}.")
         return 0
-    revocation = _wanted(arguments, config, issuers, now, by)
+    revocation = _wanted(arguments, config, now, by)
     check(revocation, now)
     number = open_store(config).revoke(revocation)
     told(
@@ -73,9 +49,7 @@ def _run(arguments: argparse.Namespace, config: ProcessConfig, issuers: Issuers)
     return 0
 
 
-def _wanted(
-    arguments: argparse.Namespace, config: ProcessConfig, issuers: Issuers, now: float, by: str
-) -> Revocation:
+def _wanted(arguments: argparse.Namespace, config: ProcessConfig, now: float, by: str) -> Revocation:
     """What the options ask for. Raises ValueError."""
     tenant, jti, issuer, until, subject = arguments.tenant, arguments.jti, arguments.issuer, 0.0, ""
     api_key = id_of(arguments.api_key) if arguments.api_key else ""
@@ -91,8 +65,6 @@ def _wanted(
         names = f"the issuers are {', '.join(sorted(known))}"
         raise ValueError(f"--issuer {issuer!r}: {names}{console.near(issuer, known)}")
     if arguments.token is not None:
-        from gateway.cli.explain import read_token  # only here: it imports much of the gateway
-
         text = read_token(arguments.token)
         if is_api_key(text):
             api_key = id_in(text)

@@ -6,15 +6,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from gateway.auth.api_keys import public_keys
 from gateway.auth.keys import KeysUnusable
 from gateway.auth.signer import KEYS, OVERLAP
 from gateway.auth.signing_keys import Rotation, SigningKeys
-from gateway.cli import console
-from gateway.cli.keys import KEY_ID, AddCommand, id_of, lifetime, open_store, operator, told
+from gateway.cli import console, process_config
+from gateway.cli.credentials.given import id_of, lifetime
+from gateway.cli.credentials.store import open_store, operator, told
 from gateway.core.jwt.keys import KeySetError
 from gateway.core.process.settings import ProcessConfig
 from gateway.process.folders import data_folder
@@ -28,25 +28,10 @@ _MAX_FILE = 64 * 1024
 _NEW = "EdDSA"  # what a new key signs with
 
 
-def add_commands(add: AddCommand, load: Callable[[str | None], ProcessConfig]) -> None:
-    """Add the commands below `gateway keys`. load: reads the process config."""
-    about = "make new keys to sign tokens and identities with; those before go on until nobody needs them"
-    example = "gateway keys rotate-signing"
-    rotate = add("rotate-signing", lambda a: _rotate(a, load(a.config)), about, example)
-    help_ = "how long a new key is published before it signs (default 10m); others keep the set for 5m"
-    rotate.add_argument("--overlap", default=f"{OVERLAP / 60:g}m", help=help_)
-    help_ = "the keys leaked: they end now, and whatever they have signed is refused"
-    rotate.add_argument("--leaked", action="store_true", help=help_)
-    about = "register the public keys that the owner of an API key signs client assertions with"
-    example = "gateway keys register 7Kq0ZmP3xA public.jwk"
-    register = add("register", lambda a: _register(a, load(a.config)), about, example)
-    register.add_argument("id", help=KEY_ID)
-    help_ = "a JWK or a JWK set, of public keys; it takes the place of the one before (none: remove that)"
-    register.add_argument("file", nargs="?", help=help_)
-
-
-def _rotate(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    overlap = 0.0 if arguments.leaked else lifetime("--overlap", arguments.overlap)
+def rotate(arguments: argparse.Namespace) -> int:
+    """Make new keys for tokens and identities, and say when those before end."""
+    config = process_config.load(arguments.config)
+    overlap = 0.0 if arguments.leaked else _overlap(arguments.overlap)
     keep = 0.0 if arguments.leaked else _LONGEST_TOKEN
     if overlap < OVERLAP / 2 and not arguments.leaked:
         sentence = "others keep the key set for up to 5 minutes, and refuse what a key signs before that"
@@ -75,6 +60,11 @@ def _rotate(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     return 0
 
 
+def _overlap(given: str | None) -> float:
+    """Seconds of --overlap."""
+    return OVERLAP if given is None else lifetime("--overlap", given)
+
+
 def _tell(done: Rotation, what: str, begins: float, ends: float) -> None:
     before = f"what the keys before have signed is refused from {moment(ends)} on"
     place = f" It takes the place of {', '.join(done.replaced)}, not in use yet." if done.replaced else ""
@@ -90,7 +80,9 @@ def _record(done: Rotation, what: str, config: ProcessConfig, *, leaked: bool) -
     open_store(config).record(about, operator(), time.time())
 
 
-def _register(arguments: argparse.Namespace, config: ProcessConfig) -> int:
+def register(arguments: argparse.Namespace) -> int:
+    """Put a file of public keys in place of those that an API key has."""
+    config = process_config.load(arguments.config)
     id_, jwks = id_of(arguments.id), "" if arguments.file is None else _read(arguments.file)
     key = open_store(config).register_keys(id_, jwks, operator(), time.time())
     names = ", ".join(known.kid or "one without `kid`" for known in public_keys(jwks)) if jwks else "none"

@@ -1,0 +1,1 @@
+"""The commands about credentials: tokens, API keys, the keys that sign, revocations."""
