@@ -7,11 +7,9 @@ compared with one, and what else runs beside counts less.
 
 from __future__ import annotations
 
-import shutil
 import statistics
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,12 @@ from tests.bench import machine
 from tests.bench.load import closed
 from tests.bench.parts.proxy import CONNECTIONS
 from tests.bench.reports.bars import bar
-from tests.bench.sites import contenders
+from tests.bench.sites import contenders, redis
 from tests.bench.sites.contenders import CONTENDERS, Site
 from tests.bench.sites.servers import Server
 
 BARS = {"master": ("workers", 0.95, 0.98), "redis": ("local", 0.92, 0.98)}  # beside what, bar and moonshot
 _LIMIT = "    rate_limit:\n      rate: 1000000/s\n      burst: 1000000\n"
-_REDIS = ("redis-server", "valkey-server")
 
 
 def run(folder: Path, rounds: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
@@ -33,11 +30,10 @@ def run(folder: Path, rounds: int, seconds: float, say: Callable[[str], None]) -
     main, generator = Site(folder), closed.choose()
     with ExitStack() as stack:
         stack.enter_context(contenders.backend(main))
-        more = {"local": "workers = 1\n", "workers": "workers = 2\n", "master": "workers = 2\n"}
-        if (program := next(filter(None, map(shutil.which, _REDIS)), None)) is not None:
-            stack.enter_context(_redis(program, folder))
-            more["redis"] = f"workers = 1\n[shared]\nuri = unix://{folder}/redis.sock\n"
-        running = {name: stack.enter_context(_gateway(name, main, text)) for name, text in more.items()}
+        asked = {"local": (1, ""), "workers": (2, ""), "master": (2, "")}
+        if (program := redis.program()) is not None:
+            asked["redis"] = 1, stack.enter_context(redis.running(program, folder, machine.LOAD_CORE))
+        running = {name: stack.enter_context(_gateway(name, main, *how)) for name, how in asked.items()}
         main.write_keys()
         headers = {"Authorization": f"Bearer {main.token()}"}
         found: dict[str, list[float]] = {name: [] for name in running}
@@ -64,31 +60,14 @@ def run(folder: Path, rounds: int, seconds: float, say: Callable[[str], None]) -
     return {"generator": generator, "rounds": rounds, "seconds": seconds, "rows": rows, "bars": bars}
 
 
-def _gateway(name: str, main: Site, more: str) -> Server:
-    """One with a data folder of its own, and these lines in place of `workers = 1`."""
-    folder = main.folder / name
-    folder.mkdir()
-    site = Site(folder, main.backend_port, main.secret)
+def _gateway(name: str, main: Site, workers: int, uri: str) -> Server:
+    """One with a data folder of its own."""
+    site = main.beside(name)
     text = site.routing()
     if name == "workers":
         text = text.replace(f"  acme:\n{_LIMIT}", "  acme: {}\n")
         assert "rate_limit" not in text
-    server = contenders.server("gateway", site, routing=text)
-    path = folder / "gateway.conf"
-    path.write_text(path.read_text().replace("workers = 1\n", more, 1))
-    return server
-
-
-@contextmanager
-def _redis(program: str, folder: Path) -> Iterator[None]:
-    options = ["--port", "0", "--unixsocket", f"{folder}/redis.sock", "--save", "", "--appendonly", "no"]
-    command = [*machine.pinned(machine.LOAD_CORE), program, *options]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    return contenders.server("gateway", site, routing=text, workers=workers, redis=uri)
 
 
 def _turn(generator: str, server: Server, headers: dict[str, str], seconds: float) -> float:

@@ -100,8 +100,7 @@ def _start(stack: ExitStack, main: Site, name: str) -> _Contender:
     """Start a contender, before the one backend."""
     servers, ports = [], []
     for number, processes in enumerate(_SERVING[name]):
-        site = Site(main.folder / f"{name}-{number}", main.backend_port, main.secret)
-        site.folder.mkdir()
+        site = main.beside(f"{name}-{number}")
         server = stack.enter_context(contenders.server("gateway", site, None, workers=processes))
         contenders.check(CONTENDERS["gateway"], server.port, site)
         servers.append(server)

@@ -125,6 +125,12 @@ class Site:
         }
         return yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False)
 
+    def beside(self, name: str) -> Site:
+        """A folder of its own in this one, for another gateway before the same backend with the same keys."""
+        site = Site(self.folder / name, self.backend_port, self.secret)
+        site.folder.mkdir()
+        return site
+
 
 @contextmanager
 def backend(site: Site) -> Iterator[Server]:
@@ -147,16 +153,19 @@ def server(
     routing: str = "",
     config: str = "",
     workers: int = 1,
+    redis: str = "",
 ) -> Server:
     """The contender's server, not yet started. Writes its config to the site's folder. core None: any.
-    routing: the gateway's, else the site's; workers: the gateway's. config: the file in conf/, else the
-    contender's own."""
+    routing: the gateway's, else the site's; workers: the gateway's; redis: what it shares, by its URI.
+    config: the file in conf/, else the contender's own."""
     port = free_port()
     env: dict[str, str] = {}
     if name == "gateway":
         site.write_keys()
         (site.folder / "routing.yaml").write_text(routing or site.routing())
         path = site.fill("gateway.conf", port, ADMIN=free_port(), WORKERS=workers)
+        if redis:
+            path.write_text(f"{path.read_text()}\n[shared]\nuri = {redis}\n")
         command = [sys.executable, "-m", "gateway", "serve", "-c", str(path)]
     elif name == "nginx":
         path = site.fill(config or "nginx.conf", port)
