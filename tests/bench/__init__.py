@@ -64,7 +64,11 @@ admission  The same app with views of 50 ms. A quiet tenant asks 10 times a seco
         `capacity` is what eight closed-loop clients get from the app directly. A tenant that is answered late
         or not at all has lost the service to the other. Each turn has an app and a front of its own; what is
         due in the first 10 s does not count. `late` is by how much the load process itself sent too late: it
-        is part of the latencies. Poisson arrivals collide with each other, so they are not judged.
+        is part of the latencies. The load process goes before all else on its core where it may (run as
+        root); a turn in which it was late all the same, or its core full, is void, and judged ones are then
+        played again, up to three times in all. Two workers, and two nodes that share seats by a Redis, are on
+        the one core that one process has. Each tenant's requests go to the nodes by turns. Poisson arrivals
+        collide with each other, so they are not judged.
         20 tenants: all want more than their share, one 20 times as much; then 3 times what the app can do,
         for a minute. While all are heavy they leave the reserve free, so the peak there is 7/8 of the
         capacity; with reserve 0 it is all of it. Normal again: 95 % of each half second within 1.3 times the
@@ -72,7 +76,8 @@ admission  The same app with views of 50 ms. A quiet tenant asks 10 times a seco
         Hung backend: a second backend takes requests and is silent; does the first one's latency change?
         Costs, in this process: a seat taken and given back; who is next while 10,000 tenants wait; and what
         memory a tenant that is idle for a while leaves behind.
-        A full run draws tests/bench/quiet_tenant.svg, which README.md shows.
+        A full run draws tests/bench/quiet_tenant.svg, which README.md shows. `--case TEXT` measures the quiet
+        tenant alone and the cases with the text in their names, and nothing else of this part.
 isolation  Attacks (tests/faults/attacks/) of two tenants with all that their tokens allow, or of a client
         without one, for 10 s each, on a gateway of their own. Beside each, a third tenant's reads by id,
         pages by an index, and GETs through a threaded and an asynchronous backend, 50/s of each on a schedule

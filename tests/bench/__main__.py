@@ -85,7 +85,10 @@ PARTS: dict[str, Part] = {
     ),
     "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
     "shared": (lambda place, a, say: shared.run(place, *_turns(a), say), report.shared),
-    "admission": (lambda place, a, say: admission.run(place, a.quick, say), report_admission.admission),
+    "admission": (
+        lambda place, a, say: admission.run(place, a.quick, say, a.case or ()),
+        report_admission.admission,
+    ),
     "isolation": (
         lambda place, a, say: isolation.run(
             place,
@@ -139,6 +142,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         action="append",
         help="of the part isolation, those with this text in their names",
+    )
+    parser.add_argument(
+        "--case",
+        metavar="TEXT",
+        action="append",
+        help="of the part admission, a quiet tenant alone and the cases with this text in their names",
     )
     parser.add_argument(
         "--kinto",

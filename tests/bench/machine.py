@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -90,6 +91,14 @@ def raise_open_files(wanted: int) -> None:
         if hard != resource.RLIM_INFINITY and hard < wanted:
             raise OSError(f"{wanted} open files are needed and {hard} are allowed; raise `ulimit -Hn`")
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def go_first() -> None:
+    """Let this process have its core as soon as it wakes up, before all others there, where that is allowed
+    (to root). It is for a measuring process that works little: beside busy ones it was 10 to 100 ms late now
+    and then (99th percentile), and 1 ms with this."""
+    with contextlib.suppress(OSError, AttributeError):  # not allowed, or not Linux
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
 def pinned(core: int | None) -> list[str]:

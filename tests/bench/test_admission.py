@@ -18,7 +18,7 @@ from gateway.config.compilation import compile_text
 from tests.bench import admission_cost
 from tests.bench.load import open as open_load
 from tests.bench.load.open import Answer, Seen, Stream
-from tests.bench.parts import admission
+from tests.bench.parts import admission, admission_fronts
 from tests.bench.parts.admission import CASES, Case
 from tests.bench.reports import admission as report_admission
 from tests.bench.reports import admission_plot
@@ -50,17 +50,38 @@ def test_poisson_arrivals_keep_their_rate_and_are_not_even() -> None:
 
 def test_the_open_load_sees_each_answer_by_tenant(backend: Server) -> None:
     streams = [Stream("a", "/item", "x", 100.0, 0.5), Stream("b", "/item", "", 20.0, 0.5)]
-    seen = open_load.run(backend.port, streams, 2.0)
+    seen = open_load.run([backend.port], streams, 2.0)
     assert 49 <= len(seen.answers["a"]) <= 51 and 9 <= len(seen.answers["b"]) <= 11
     assert {one.status for rows in seen.answers.values() for one in rows} == {200}
     assert all(one.ms > 0 for one in seen.answers["a"])
+
+
+def test_the_open_load_asks_at_several_ports_by_turns() -> None:
+    with socket.socket() as one, socket.socket() as other:
+        for silent in (one, other):
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(100)
+            silent.setblocking(False)
+        ports = [silent.getsockname()[1] for silent in (one, other)]
+        open_load.run(ports, [Stream("a", "/", "", 50.0, 0.2)], 1.0)
+        assert [accepted(silent) for silent in (one, other)] == [5, 5]
+
+
+def accepted(listener: socket.socket) -> int:
+    """How many connections it has."""
+    for number in itertools.count():
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return number
+    raise AssertionError
 
 
 def test_who_is_not_answered_in_time_leaves_and_counts_from_when_it_was_due() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(100)
-        seen = open_load.run(silent.getsockname()[1], [Stream("a", "/", "", 50.0, 0.2)], 0.3)
+        seen = open_load.run([silent.getsockname()[1]], [Stream("a", "/", "", 50.0, 0.2)], 0.3)
     rows = seen.answers["a"]
     assert len(rows) == 10 and {one.status for one in rows} == {0} and min(one.ms for one in rows) >= 300
 
@@ -79,22 +100,22 @@ def test_a_connection_that_breaks_counts_as_unanswered() -> None:
 
         thread = threading.Thread(target=slam)
         thread.start()
-        seen = open_load.run(rude.getsockname()[1], [Stream("a", "/", "", 30.0, 0.1)], 2.0)
+        seen = open_load.run([rude.getsockname()[1]], [Stream("a", "/", "", 30.0, 0.1)], 2.0)
         thread.join()
     assert [one.status for one in seen.answers["a"]] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("hung", [0, 9001])
 def test_the_routing_config_is_clean_and_gives_seats_reserve_and_weights(hung: int) -> None:
-    text = admission.routing(9000, 0, {"one": 1.0, "three": 3.0}, hung)
+    text = admission_fronts.routing(9000, 0, {"one": 1.0, "three": 3.0}, hung)
     compiled = compile_text(text, lambda backend: None, "")
     assert len(compiled.backends) == len(compiled.table.routes) == 1 + bool(hung)
     assert all((one.threads, one.reserve) == (8, 0) for one in compiled.backends.values())
     assert compiled.tenants["three"].weight == 3.0
 
 
-def seen_of(quiet: list[Answer], noisy: list[Answer]) -> Seen:
-    return Seen({"quiet": quiet, "noisy-0": noisy}, 1.0, 50.0)
+def seen_of(quiet: list[Answer], noisy: list[Answer], late: float = 1.0, busy: float = 50.0) -> Seen:
+    return Seen({"quiet": quiet, "noisy-0": noisy}, late, busy)
 
 
 def test_a_row_leaves_the_start_out_and_counts_what_was_served_in_its_time() -> None:
@@ -106,6 +127,21 @@ def test_a_row_leaves_the_start_out_and_counts_what_was_served_in_its_time() -> 
         row["served_s"] == 2.2 and row["of_capacity"] == 1.1
     )  # two of the quiet one, a long one: 22 in 10 s
     assert (row["refused"], row["refused_p99_ms"]) == (1, 4.0)
+
+
+def test_a_turn_is_void_when_the_load_was_late_or_its_core_full() -> None:
+    assert admission.why_void(seen_of([], [])) == ""
+    assert admission.why_void(seen_of([], [], late=12.3)) == "the load process was 12.3 ms late"
+    assert admission.why_void(seen_of([], [], busy=99.0)) == "the load core was the limit"
+
+
+def test_cases_that_are_asked_for_come_beside_the_quiet_tenant_alone() -> None:
+    assert [case.name for case in admission.chosen(True, ["two nodes"])] == ["alone", "gateway, two nodes"]
+    assert admission.chosen(False) == CASES and len(admission.chosen(True)) < len(CASES)
+    with pytest.raises(
+        ValueError, match="no case of admission has 'three' in its name: 'alone', 'gateway', "
+    ):
+        admission.chosen(False, ["three"])
 
 
 def test_the_farthest_from_its_fair_share_counts() -> None:
@@ -160,7 +196,7 @@ def test_the_tables_show_each_case_and_say_when_the_load_core_was_the_limit() ->
     quiet = [Answer(n / 10, 50.0, 200) for n in range(100)]
     noisy = [Answer(n / 10, 5.0, 429) for n in range(100)]
     rows = [
-        admission.summarise(case, seen_of(quiet, noisy), 1.0, 9.0, 160.0) | {"busy": 10.0, "load_core": 99.0}
+        admission.summarise(case, seen_of(quiet, noisy, busy=99.0), 1.0, 9.0, 160.0) | {"busy": 10.0}
         for case in CASES
     ]
     found = {
@@ -168,6 +204,7 @@ def test_the_tables_show_each_case_and_say_when_the_load_core_was_the_limit() ->
         "view_ms": 50,
         "capacity": 160.0,
         "rows": rows,
+        "left_out": {"nginx": "nginx"},
         "shares": [],
         "overload": [],
         "hung": {"p99_ms": [[50.0, 51.0]], "without_ms": 50.0, "rise_ms": 1.0, "failed": 0},
@@ -178,5 +215,6 @@ def test_the_tables_show_each_case_and_say_when_the_load_core_was_the_limit() ->
     with console.capture() as captured:
         console.print(report_admission.admission(found))
     text = captured.get()
-    assert all(case.name in text for case in CASES) and "gateway: the load core was the limit" in text
+    assert all(case.name in text for case in CASES) and "gateway: void: the load core was the limit" in text
+    assert "nginx: left out, since nginx is not installed" in text
     assert "gateway: its p99 / alone: 1 (no proof)" in text

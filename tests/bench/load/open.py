@@ -1,16 +1,19 @@
 """Tenants that ask on a schedule, whatever comes back (open loop): a process of its own on the load core.
 
 A request's time counts from when it was due, not from when it could be sent, so that a stall of the server or
-of this process is not hidden. A request goes on a kept connection that is free, else on a new one.
+of this process is not hidden. The process goes before all others on its core, where it may, so that what it
+measures does not keep it waiting. A request goes on a kept connection that is free, else on a new one; where
+there are several ports, each tenant's requests take them by turns.
 
-python -m tests.bench.load.open takes {"port": ..., "patience": ..., "streams": [...]} on standard input and
-prints what was seen.
+python -m tests.bench.load.open takes {"ports": [...], "patience": ..., "streams": [...]} on standard input
+and prints what was seen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import random
 import re
@@ -76,10 +79,10 @@ class Seen:
     busy: float
 
 
-def run(port: int, streams: list[Stream], patience: float) -> Seen:
-    """Play the streams against a port of loopback; who has no answer after `patience` seconds leaves.
+def run(ports: list[int], streams: list[Stream], patience: float) -> Seen:
+    """Play the streams against ports of loopback; who has no answer after `patience` seconds leaves.
     Raises LoadFailed."""
-    spec = json.dumps({"port": port, "patience": patience, "streams": [asdict(one) for one in streams]})
+    spec = json.dumps({"ports": ports, "patience": patience, "streams": [asdict(one) for one in streams]})
     command = [*machine.pinned(machine.LOAD_CORE), sys.executable, "-m", "tests.bench.load.open"]
     before = machine.core_times(machine.LOAD_CORE)
     limit = max(one.end for one in streams) + patience + 30
@@ -98,22 +101,30 @@ def run(port: int, streams: list[Stream], patience: float) -> Seen:
 class _Tenant:
     """One stream's connections, and what they saw."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, ports: list[int]) -> None:
         head = f"GET {stream.path} HTTP/1.1\r\nHost: bench\r\n"
         head += f"Authorization: Bearer {stream.token}\r\n" if stream.token else ""
         self.request = head.encode() + b"\r\n"
-        self.idle: list[_Connection] = []
         self.answers: list[tuple[float, float, int]] = []
+        self._idle: dict[int, list[_Connection]] = {port: [] for port in ports}
+        self._turns = itertools.cycle(self._idle.items())
+
+    def next(self) -> tuple[int, list[_Connection]]:
+        """The port of the next request, and the connections to it that are free."""
+        return next(self._turns)
+
+    def free(self, connection: _Connection) -> None:
+        """The connection may carry another request."""
+        self._idle[connection.port].append(connection)
 
 
 class _Load:
-    """All streams against one port."""
+    """All streams against the ports."""
 
-    def __init__(self, port: int, patience: float, streams: list[Stream]) -> None:
-        self.port = port
+    def __init__(self, ports: list[int], patience: float, streams: list[Stream]) -> None:
         self.patience = patience
         self.loop = asyncio.get_running_loop()
-        self.tenants = [_Tenant(stream) for stream in streams]
+        self.tenants = [_Tenant(stream, ports) for stream in streams]
         self.began = self.loop.time() + START
         self.late: list[float] = []
         self._under_way: set[_Connection] = set()
@@ -133,14 +144,15 @@ class _Load:
 
     def _fire(self, tenant: _Tenant, due: float) -> None:
         now = self.loop.time()
-        while tenant.idle:
-            connection = tenant.idle.pop()
+        port, idle = tenant.next()
+        while idle:
+            connection = idle.pop()
             if now - connection.idle_since < _KEPT and not connection.transport.is_closing():
                 connection.begin(due)
                 connection.send()
                 return
             connection.transport.abort()
-        connection = _Connection(self, tenant)
+        connection = _Connection(self, tenant, port)
         connection.begin(due)
         task = self.loop.create_task(self._connect(connection))
         self._connecting.add(task)
@@ -148,7 +160,7 @@ class _Load:
 
     async def _connect(self, connection: _Connection) -> None:
         try:
-            await self.loop.create_connection(lambda: connection, "127.0.0.1", self.port)
+            await self.loop.create_connection(lambda: connection, "127.0.0.1", connection.port)
         except OSError:
             connection.end(0)
 
@@ -164,7 +176,8 @@ class _Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, load: _Load, tenant: _Tenant) -> None:
+    def __init__(self, load: _Load, tenant: _Tenant, port: int) -> None:
+        self.port = port
         self._load = load
         self._tenant = tenant
         self._pending = False
@@ -199,7 +212,7 @@ class _Connection(asyncio.Protocol):
             self.transport.close()
         else:
             self.idle_since = self._load.loop.time()
-            self._tenant.idle.append(self)
+            self._tenant.free(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._pending:
@@ -221,8 +234,8 @@ class _Connection(asyncio.Protocol):
         self._tenant.answers.append((round(self._due, 5), round(1e3 * since, 3), status))
 
 
-async def _play(port: int, patience: float, streams: list[Stream]) -> str:
-    load = _Load(port, patience, streams)
+async def _play(ports: list[int], patience: float, streams: list[Stream]) -> str:
+    load = _Load(ports, patience, streams)
     await load.play()
     answers: dict[str, list[tuple[float, float, int]]] = {}
     for stream, tenant in zip(streams, load.tenants, strict=True):
@@ -236,8 +249,9 @@ def _main() -> None:
     machine.raise_open_files(16_000)
     spec = json.loads(sys.stdin.read())
     gc.disable()
+    machine.go_first()
     streams = [Stream(**one) for one in spec["streams"]]
-    print(asyncio.run(_play(spec["port"], spec["patience"], streams)))
+    print(asyncio.run(_play(spec["ports"], spec["patience"], streams)))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def _one(folder: Path, one: Attack, seconds: float) -> dict[str, Any]:
     with isolation.serve(folder, one.routing) as (site, server):
         asyncio.run(isolation.fill(site))
         streams = [Stream(kind, path, site.token(QUIET), RATE, 1.0) for kind, path in PATHS.items()]
-        open_load.run(site.port, streams, _PATIENCE)  # caches fill, connections open
+        open_load.run([site.port], streams, _PATIENCE)  # caches fill, connections open
         base = _memory(server)
         since = _CALM + one.lead
         token, end = site.token(QUIET), since + seconds
@@ -69,7 +69,7 @@ def _one(folder: Path, one: Attack, seconds: float) -> dict[str, Any]:
         with isolation.driving(one.name, site) as driver, _peak(server) as peak:
             begin = threading.Timer(_CALM + open_load.START, driver.begin)
             begin.start()
-            seen = open_load.run(site.port, streams, _PATIENCE)
+            seen = open_load.run([site.port], streams, _PATIENCE)
             begin.join()
             faults = driver.complaints()
         left = _left(server, base, 2 * seconds)

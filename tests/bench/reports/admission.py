@@ -21,7 +21,9 @@ def admission(found: dict[str, Any]) -> RenderableType:
     )
     for row in found["rows"]:
         shown.add_row(
-            Text(row["name"], style="bold green" if row["front"] != "direct" and row["p99"] else "bold"),
+            Text(
+                row["name"], style="bold green" if row["front"]["name"] != "direct" and row["p99"] else "bold"
+            ),
             _ms(row["p50_ms"]),
             _ms(row["p99_ms"]),
             f"{100 * row['answered']:.1f} %",
@@ -38,16 +40,20 @@ def admission(found: dict[str, Any]) -> RenderableType:
         "front: CPU of what is in front; load: the core of the app and the clients; late: p99 of how much too"
         " late requests were sent",
     ]
+    left_out = [
+        Text(f"{name}: left out, since {program} is not installed", style="yellow")
+        for name, program in found["left_out"].items()
+    ]
     limits = [
-        Text(f"{row['name']}: the load core was the limit", style="yellow")
-        for row in found["rows"]
-        if row["load_core"] >= 95
+        Text(f"{row['name']}: void: {row['void']}", style="yellow") for row in found["rows"] if row["void"]
     ]
     note = Text("\n".join(notes), style="dim")
-    return Group(report.heading(title), shown, note, *limits, *_rest(found), *report.bars(found))
+    return Group(report.heading(title), shown, note, *left_out, *limits, *_rest(found), *report.bars(found))
 
 
 def _rest(found: dict[str, Any]) -> list[RenderableType]:
+    if "shares" not in found:  # only some cases were asked for
+        return [Text()]
     shares = report.make_table("20 tenants, weights", "asked/s", "served/s", "off the fair share", "load %")
     for row in found["shares"]:
         asked, served = f"{row['asked_s']:.0f}", f"{row['served_s']:.1f}"
