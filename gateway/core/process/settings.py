@@ -1,4 +1,5 @@
-"""The process config, config/gateway.conf (ASAB's ini): read once, frozen, passed on. A restart changes it.
+"""The process config, config/gateway.conf (ASAB's ini): read at a start, frozen, passed on. A restart changes
+it; with workers, new ones do, but for what core/process/changes.py names.
 
 Only here may commands be written: the live routing config never says what to run.
 """
@@ -85,8 +86,8 @@ class ProcessConfig:
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
     access_log: a path, `-` for standard output, empty for none. log_query: see `redact_query`. recent:
     whether the heads of the last requests are kept in memory. pre_stop, drain, stream_grace: seconds. path:
-    of the file itself, for messages. workers: processes that serve, 0 for half of the
-    processors. share: of the backends' seats, for one of several gateway processes.
+    of the file itself, for messages. workers: processes that serve, 0 for half of the processors. share: of
+    the backends' seats, for all of them together, where another gateway has the rest.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether responses
     carry it; via_loops: how often a request may come back here.
     connections, client_connections: of clients with one process, in all and of one client; 0 for any number.
