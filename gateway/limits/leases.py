@@ -1,25 +1,25 @@
 """Rates that several processes share: what this one has leased of them (core/shared/rates.py has the book).
 
 A request takes from what is leased, which costs it no more than a bucket of its own does. A key that nobody
-here has used lately begins with a little on credit; the book hears of it with the next exchange.
+here has used lately begins with a little on credit; the book hears of it with the next exchange. Of a small
+burst nothing is leased ahead and nothing is on credit: each request of it waits for the book, which gives
+what one process would have given.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from gateway.core.policy.limits import Rate
 from gateway.core.shared.ports import Body
-from gateway.core.shared.rates import NAME, Asked, Granted, granted_of, slice_of
+from gateway.core.shared.rates import NAME, Asked, Granted, ahead_of, granted_of
 
 TICK = 0.1  # seconds between two looks at what is in use
 IDLE = 1.0  # seconds after which what is not used goes back
-_AHEAD = 1.25  # of what was used in a tick is leased for the next one
-_FAR = 1.0  # seconds of what is used that are leased where that is little: it is asked for less often,
-_LITTLE = 32  # which is at most this part of the burst
-_PACE = 0.05  # seconds at least until a rate that is used up is asked for again
-_MOST = 512  # keys in one report
+_FAR = 1.0  # seconds of what is used that are leased, where so much may be
+_PACE = 0.05  # seconds until a rate that is used up is asked for again, or until half a lease is there
+_MOST = 512  # keys in one report; those for which calls wait are all in it
 
 
 class Lease:
@@ -42,7 +42,7 @@ class Lease:
         self._debt = 0  # taken on credit, and not told
         self._epoch = self._told_in = ""  # of the book that knows what is owed, and of the last report
         self._sent = self._wanted = 0  # debt, and tokens asked for, of the report that is under way
-        self._target = 1  # tokens to hold
+        self._target = 0  # tokens to hold
         self._may_owe = True  # nothing was taken on credit since the last word of the book
         self._window = 0  # used since `_window_at`
         self._window_at = self._used_at = now
@@ -93,14 +93,14 @@ class Lease:
         self._leased = max(0, self._leased - used)
         self._start, self._debt = self.left, 0
         back, want = 0, 0
-        if now - self._used_at > IDLE and not self.waiting:
+        if now - self._used_at > (IDLE if self._target else TICK) and not self.waiting:
             back, self._leased, self.left, self._start = self._leased, 0, 0, 0
             self.idle = not credit
         elif now >= self._ask_at:
             if self.waiting or self._leased <= self._target // 2:
                 want = self.waiting + max(0, self._target - self._leased)
             else:
-                self.low = self._target // 2  # there is enough until then
+                self.low = self._low  # there is enough until then
         self._sent, self._wanted, self.waiting = credit, want, 0
         self._told_in = epoch
         owed = max(0.0, self._arrival - now) if epoch != self._epoch else 0.0
@@ -112,15 +112,18 @@ class Lease:
         self._window += used
         if used or self.waiting:
             self._used_at = now
-        most = int(slice_of(self.rate.per_second))
-        passed = now - self._window_at
+        target, passed = max(1, self._target), now - self._window_at
         if passed >= TICK:
-            each = self._window / passed
-            little = min(int(_FAR * each), self.rate.burst // _LITTLE)
-            self._target = min(most, max(1, math.ceil(_AHEAD * each * TICK), little))
+            target = max(1, int(_FAR * self._window / passed))
             self._window, self._window_at = 0, now
         if self.waiting:
-            self._target = min(most, max(self.waiting, 2 * self._target))
+            target = max(self.waiting, 2 * target)
+        self._target = min(target, ahead_of(self.rate.per_second, self.rate.burst))
+
+    @property
+    def _low(self) -> int:
+        """The low mark; none where nothing is to be held."""
+        return self._target // 2 if self._target else -1
 
     def granted(self, granted: Granted, now: float, epoch: str) -> None:
         """The book's word on the last report."""
@@ -135,9 +138,11 @@ class Lease:
         self._arrival, self._free_at = arrival, now + granted.wait
         self._may_owe = True
         if granted.tokens < self._wanted:
-            self._ask_at, self.low = now + max(granted.wait, _PACE), -1
+            rate = self.rate
+            pace = min(_PACE, ahead_of(rate.per_second, rate.burst) / 2 / rate.per_second)
+            self._ask_at, self.low = now + max(granted.wait, pace), -1
         else:
-            self._ask_at, self.low = 0.0, self._target // 2
+            self._ask_at, self.low = 0.0, self._low
         self._sent = 0
 
     def lost(self) -> None:
@@ -198,6 +203,7 @@ class SharedRates:
         self.kick = kick
         self._epoch = ""
         self._used: dict[str, Lease] = {}
+        self._waited_for: dict[str, Lease] = {}
         self._told: dict[str, Lease] = {}
 
     def use(self, lease: Lease) -> None:
@@ -205,6 +211,11 @@ class SharedRates:
         lease.idle = False
         self._used[lease.key] = lease
         self.kick()
+
+    def ask(self, lease: Lease) -> None:
+        """A call waits for the next grant."""
+        lease.ask()
+        self._waited_for[lease.key] = lease
 
     def short(self, lease: Lease) -> None:
         """It is at its low mark."""
@@ -222,7 +233,12 @@ class SharedRates:
         return reports or None
 
     def _reports(self, now: float) -> Iterator[tuple[str, Asked]]:
-        for key in list(self._used)[: 4 * _MOST]:
+        waited_for, self._waited_for = self._waited_for, {}
+        others = [key for key in islice(self._used, 4 * _MOST) if key not in waited_for]
+        for key in (*waited_for, *others):
+            if len(self._told) >= _MOST and key not in waited_for:
+                self.kick()
+                return
             lease = self._used.pop(key)
             asked = lease.report(now, self._epoch)
             if not lease.idle:
@@ -230,9 +246,6 @@ class SharedRates:
             if asked is not None:
                 self._told[key] = lease
                 yield key, asked
-                if len(self._told) >= _MOST:
-                    self.kick()
-                    return
 
     def granted(self, grant: Body, now: float) -> None:
         """See `Part`."""

@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.call import Call
 from gateway.core.errors import ClientLimit, TenantLimit
 from gateway.core.policy.limits import LimitStatus, Rate, fields, limit_status
-from gateway.core.shared.rates import slice_of
+from gateway.core.shared.rates import ahead_of
 from gateway.limits.checks import DAY, Check, Checks, DailyCounts, LimitError
 from gateway.limits.leases import Lease, Leases, SharedRates
 
@@ -44,7 +44,7 @@ class SharedLimits(Checks[Leases]):
         self._rates = rates
 
         def kind(prefix: str, capacity: int) -> Leases:
-            return Leases(rates, prefix, _part_of_burst if capacity else _one_slice, capacity)
+            return Leases(rates, prefix, _part_of_burst if capacity else _ahead, capacity)
 
         super().__init__(kind, quotas, now, chance)
 
@@ -84,7 +84,7 @@ class SharedLimits(Checks[Leases]):
                 self._refuse_quota(call, error, quota)
         if short:
             for lease in short:
-                lease.ask()
+                self._rates.ask(lease)
             return False
         if quota:
             self._quotas.count(tenant)
@@ -103,8 +103,8 @@ class SharedLimits(Checks[Leases]):
         return True
 
 
-def _one_slice(rate: Rate, members: int) -> int:
-    return int(slice_of(rate.per_second))
+def _ahead(rate: Rate, members: int) -> int:
+    return ahead_of(rate.per_second, rate.burst)
 
 
 def _part_of_burst(rate: Rate, members: int) -> int:

@@ -1,8 +1,9 @@
 """The book of shared rates: one bucket for a key, out of which members take tokens ahead of their use.
 
 A bucket is one float, the theoretical arrival time of GCRA (core/policy/limits.py), which counts what members
-hold as used. A member asks for at most one slice ahead; what it took on credit, before it had asked, is
-counted whatever the bucket holds. `shared/redis/rates.lua` does the same in Redis.
+hold as used. A member asks for at most one slice ahead, and for nothing ahead where the burst is small; what
+it took on credit, before it had asked, is counted whatever the bucket holds. `shared/redis/exchange.lua` does
+the same in Redis.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import NamedTuple
 from gateway.core.shared.ports import Body
 
 NAME = "rates"
-SLICE = 0.1  # seconds of a rate that a member holds ahead, at most; at least one token
+SLICE = 0.1  # seconds of a rate that a member holds ahead, at most
+_PART = 32  # of what a burst has beyond its first so many tokens, a member holds one in so many ahead
+# Seconds. What comes in so short a time is held ahead of any burst: at high rates, to ask for each request
+# would cost more than exactness within that time is worth.
+_SHORT = 0.005
 SETTLE = 1.0  # seconds in which members tell what they know to a book that has lost it
 # Members whose credit is counted beyond an empty bucket. Beyond it a bucket is taken for one that was filled
 # under a slower rate, as core/policy/limits.py does.
@@ -43,18 +48,28 @@ class Granted(NamedTuple):
 
 
 def slice_of(per_second: float) -> float:
-    """The tokens that a member may hold ahead."""
+    """The most tokens that a member holds ahead of any burst, and at least one."""
     return max(1.0, per_second * SLICE)
+
+
+def ahead_of(per_second: float, burst: float) -> int:
+    """The tokens that a member may hold ahead of their use, or take before it has asked. They are missing
+    wherever else the next request comes, so there are none of a small burst, and few of any other."""
+    return int(max(per_second * _SHORT, min(slice_of(per_second), burst / _PART - 1)))
+
+
+def room_of(per_second: float, burst: float) -> float:
+    """The tokens of a full bucket: its burst, and no less than can be told apart."""
+    return max(burst, 1.0, per_second * _SHORT)
 
 
 def settle(arrival: float, now: float, asked: Asked, scale: float = 1.0) -> tuple[float, Granted]:
     """One member's report on one bucket. arrival: 0.0 for a full one. scale: the part of the rate that there
     is for those who can ask. Gives the bucket afterwards, too."""
     rate = asked.per_second * scale
-    ahead = slice_of(rate)
-    room = max(asked.burst * scale, ahead)
+    room = room_of(rate, asked.burst * scale)
     arrival = max(arrival, now, now + asked.owed)
-    arrival = min(arrival, now + (room + _DEBTORS * ahead) / rate)
+    arrival = min(arrival, now + (room + _DEBTORS * slice_of(rate)) / rate)
     arrival = max(now, arrival + (asked.credit - asked.back) / rate)
     free = room - (arrival - now) * rate
     tokens = max(0, min(asked.want, math.floor(free + _ROUNDING)))

@@ -11,7 +11,7 @@
 --       for each pool its report, as JSON.
 -- Gives the epoch, the number of members and of exchanges, then for each rate tokens, owed, wait, then for each
 -- quota its total, then for each pool its grant, as JSON.
-local SLICE, DEBTORS, ROUNDING, SETTLE, SETTLE_SEATS = 0.1, 16, 1e-9, 1.0, 1.5
+local SLICE, SHORT, DEBTORS, ROUNDING, SETTLE, SETTLE_SEATS = 0.1, 0.005, 16, 1e-9, 1.0, 1.5
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local function text(number) return string.format('%.7f', number) end
@@ -50,7 +50,7 @@ for i = 1, rates do
   local rate, burst = argument(at) * scale, argument(at + 1) * scale
   local credit, back, want, owed = argument(at + 2), argument(at + 3), argument(at + 4), argument(at + 5)
   local ahead = math.max(1, rate * SLICE)
-  local room = math.max(burst, ahead)
+  local room = math.max(burst, 1, rate * SHORT)
   local arrival = tonumber(redis.call('GET', key) or (settling and now + room / rate or 0))
   arrival = math.max(arrival, now, now + owed)
   arrival = math.min(arrival, now + (room + DEBTORS * ahead) / rate)

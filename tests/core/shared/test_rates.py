@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.policy.limits import Rate, take
-from gateway.core.shared.rates import Asked, Granted, RateBook, asked_of, granted_of, settle, slice_of
+from gateway.core.shared.rates import Asked, Granted, RateBook, asked_of, granted_of, room_of, settle
 
 RATES = st.sampled_from([0.01, 0.5, 1.0, 7.0, 100.0, 5000.0])
 BURSTS = st.sampled_from([1, 2, 10, 300])
@@ -31,7 +33,7 @@ def test_all_members_together_are_granted_the_burst_and_what_came_since(
     rate: float, burst: int, steps: list[tuple[int, float, int, int]]
 ) -> None:
     book, now, out, held = RateBook(), 1000.0, 0.0, dict.fromkeys(range(4), 0)
-    room = max(burst, slice_of(rate))
+    room = room_of(rate, burst)
     for member, later, want, quarters in steps:
         now += later
         back = held[member] * quarters // 4
@@ -46,8 +48,8 @@ def test_all_members_together_are_granted_the_burst_and_what_came_since(
 
 @given(RATES, BURSTS, st.lists(st.sampled_from([0.0, 0.01, 0.3, 2.0, 50.0]), max_size=30))
 def test_one_at_a_time_is_what_one_process_does_alone(rate: float, burst: int, pauses: list[float]) -> None:
-    """Where a burst is no less than a slice."""
-    burst = max(burst, int(slice_of(rate)))
+    """Where a burst is no less than what comes in a moment."""
+    burst = max(burst, math.ceil(room_of(rate, burst)))
     book, alone, now = RateBook(), None, 1000.0
     for pause in pauses:
         now += pause
