@@ -1,11 +1,13 @@
-"""Watching a file by its stamp: whether it has changed, and whether it is still being written."""
+"""Watching files by their stamps: whether they have changed, and whether they are still being written."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from pathlib import Path
 
 FileStamp = tuple[int, int, int, int, int]  # device, inode, ctime, mtime, size
+FileStamps = tuple[FileStamp | None, ...]  # of files that are read together
 QUIET = 0.25  # seconds without a change after which a file counts as written
 RESTLESS = 10.0  # seconds of changes after which that should be reported
 _NEVER = (-1, -1, -1, -1, -1)
@@ -19,6 +21,11 @@ def file_stamp(path: Path) -> FileStamp | None:
         return None
     # Any difference counts, also to an older time, also of the mode: a chmod may be the correction.
     return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size
+
+
+def file_stamps(paths: Iterable[str]) -> FileStamps:
+    """Those of several files. Blocks."""
+    return tuple(file_stamp(Path(path)) for path in paths)
 
 
 def is_cut_off(path: Path) -> bool:
@@ -84,3 +91,23 @@ class ChangeDebouncer:
     def invalidate(self) -> None:
         """What was read is not the content of the file, although the stamp is the same."""
         self._read = _NEVER
+
+
+class SettledFiles:
+    """Tells from the stamps of files that are read together when they can be: one after the other is written,
+    so all are to be as they were at the look before, about a second ago.
+
+    read: the stamps of what was read last.
+    """
+
+    def __init__(self, read: FileStamps) -> None:
+        self._read = self._last = read
+
+    def observe(self, stamps: FileStamps) -> bool:
+        """Take a look into account. Whether they have changed since they were read, and can be read now."""
+        settled, self._last = stamps == self._last, stamps
+        return settled and stamps != self._read
+
+    def mark_read(self, stamps: FileStamps) -> None:
+        """They are read, and had these stamps before that."""
+        self._read = stamps

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import configparser
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gateway.core.process.operators import Reader
 from gateway.core.routing.problems import Problem, Problems
 
 # A section's head, and the first character behind it that begins no comment.
@@ -16,6 +18,7 @@ _HEAD = re.compile(r"\s*\[[^\]]+\](?:\s*[#;]|\s*(\S?))")
 _SECTION = re.compile(r"\[(.+)\]")
 _KEY = re.compile(r"([^\s=:#;\[][^=:]*?)\s*(?:[=:]|$)")
 _CONFLICT = re.compile(r"(?:<{7}|={7}|>{7})(?: |$)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _NO_KEY = "write key = value; a value that goes on is indented on its next line"
 
 
@@ -33,6 +36,23 @@ class Ini:
         name = section.removeprefix("[").removesuffix("]")
         line = self.lines.get((name, key)) or self.lines.get((name, ""), 0)
         return problem if problem.line else problem.at_line(line)
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the name in the head of a section, [kind:NAME]."""
+    return bool(_NAME.fullmatch(text))
+
+
+def named(read: Reader, kind: str) -> Iterator[tuple[str, str]]:
+    """The sections of a kind (`tls:`), each with the name behind that. Where it is not valid the section is
+    left out, and a problem."""
+    for section in read.sections:
+        if section.startswith(kind):
+            name = section.removeprefix(kind)
+            if is_name(name):
+                yield section, name
+            else:
+                read.wrong(section, "", "the name is not valid", "use letters, digits, . _ - (32 at most)")
 
 
 def read(text: str) -> Ini:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from gateway.core.process import listeners
+from gateway.core.process import ini, listeners
 from gateway.core.process.listeners import UNIX, Listen
 from gateway.core.process.operators import Reader
 from gateway.core.routing.problems import Wrong, did_you_mean
@@ -18,7 +18,6 @@ _NAMES = [option.partition("=")[0] for option in OPTIONS]
 _option = re.compile(r"([A-Za-z_-]+)(?:=(.*))?").fullmatch
 _mode = re.compile("0?[0-7]{3}").fullmatch
 _https = re.compile(r"https(?::[0-9]{1,5})?", re.ASCII).fullmatch
-_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}").fullmatch
 
 
 def parse(read: Reader, section: str, default: str) -> tuple[Listen, ...]:
@@ -126,7 +125,7 @@ def _proxy(one: Listen, option: str, value: str) -> Listen:
 
 
 def _tls(one: Listen, option: str, value: str) -> Listen:
-    if not _name(value):
+    if not ini.is_name(value):
         hint = "write tls=NAME, and its certificate in a section [tls:NAME]"
         raise Wrong(f"{option!r} of {one} names no section", hint)
     return replace(one, tls=value)

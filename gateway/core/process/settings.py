@@ -20,6 +20,7 @@ from gateway.core.policy import budget
 from gateway.core.process import (
     command_line,
     config_source,
+    ini,
     listen_lines,
     listeners,
     operators,
@@ -419,13 +420,7 @@ def _habits(read: _Reader) -> None:
 
 def _commands(read: _Reader) -> list[Command]:
     found: list[Command] = []
-    for section in read.sections:
-        if not section.startswith("backend:"):
-            continue
-        name = section.removeprefix("backend:")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", name):
-            read.wrong(section, "", "the name is not valid", "use letters, digits, . _ - (32 at most)")
-            continue
+    for section, name in ini.named(read, "backend:"):
         argv, wrong = command_line.read(read.text(section, "command", ""))
         for reason, hint in wrong:
             read.wrong(section, "command", reason, hint)

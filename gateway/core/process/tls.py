@@ -3,12 +3,12 @@ one."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from gateway.core.policy.certificates import CertificateRule
+from gateway.core.process import ini
 from gateway.core.process.listeners import Listen
 from gateway.core.process.operators import Reader
 from gateway.core.routing.amounts import parse_lifetime
@@ -17,7 +17,6 @@ from gateway.core.routing.problems import Problem, Wrong, did_you_mean
 SECTION = "tls:"  # and a name behind it, by which listeners name it
 KEYS = frozenset({"certificate", "key", "verify", "client", "crl", "hsts"})
 CLIENT = ("required", "optional")
-_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}").fullmatch
 _MAX_HSTS = 10 * 365 * 86_400  # seconds
 
 
@@ -52,16 +51,7 @@ class TlsSettings:
 
 def parse(read: Reader, folder: PurePath) -> tuple[TlsSettings, ...]:
     """All sections [tls:NAME]. folder: where relative paths start. Problems go to `read`."""
-    found = []
-    for section in read.sections:
-        if section.startswith(SECTION):
-            name = section.removeprefix(SECTION)
-            if not _name(name):
-                hint = "use letters, digits, . _ - (32 at most)"
-                read.wrong(section, "", "the name is not valid", hint)
-                continue
-            found.append(_section(read, section, name, folder))
-    return tuple(found)
+    return tuple(_section(read, section, name, folder) for section, name in ini.named(read, SECTION))
 
 
 def unknown_sections(rules: Iterable[CertificateRule], sections: Iterable[TlsSettings]) -> Iterator[Problem]:

@@ -16,13 +16,10 @@ from typing import Any
 
 from gateway.core.model import BackendTls
 from gateway.runtime import threads
-from gateway.runtime.watch import FileStamp, file_stamp
+from gateway.runtime.watch import SettledFiles, file_stamps
 
 L = logging.getLogger(__name__)
 _SHUTDOWN = 5.0  # seconds that a server may take to end TLS on a connection that we close
-
-Stamps = tuple[FileStamp | None, ...]
-
 
 class TlsUnusable(OSError):
     """A file of the config's cannot be used: which and why, and nothing of what is in it."""
@@ -32,15 +29,13 @@ class TlsUnusable(OSError):
 
 
 class _Kept:
-    """What is known of one set of files. loaded: their stamps when they were loaded, seen: at the last look.
-    """
+    """What is known of one set of files."""
 
-    __slots__ = ("context", "loaded", "loading", "seen")
+    __slots__ = ("context", "loading", "watch")
 
     def __init__(self) -> None:
         self.context: ssl.SSLContext | None = None
-        self.loaded: Stamps = ()
-        self.seen: Stamps = ()
+        self.watch = SettledFiles(())
         self.loading = asyncio.Lock()
 
 
@@ -61,9 +56,9 @@ class TlsContexts:
         if kept.context is None:
             async with kept.loading:
                 if kept.context is None:
-                    stamps = await threads.run(threads.KEYS, _stamps, tls)
+                    stamps = await threads.run(threads.KEYS, file_stamps, tls.files)
                     kept.context = await threads.run(threads.KEYS, load, tls)
-                    kept.loaded = kept.seen = stamps
+                    kept.watch.mark_read(stamps)
         return {
             "ssl": kept.context,
             "server_hostname": tls.server_name or host.rstrip("."),
@@ -78,11 +73,10 @@ class TlsContexts:
     async def follow(self) -> None:
         """Load what has changed, and has not since the last look. To be called about once a second."""
         for tls, kept in list(self._kept.items()):
-            stamps = await threads.run(threads.KEYS, _stamps, tls)
-            settled, kept.seen = stamps == kept.seen, stamps
-            if kept.context is None or not settled or stamps == kept.loaded:
+            stamps = await threads.run(threads.KEYS, file_stamps, tls.files)
+            if not kept.watch.observe(stamps) or kept.context is None:
                 continue
-            kept.loaded = stamps
+            kept.watch.mark_read(stamps)
             try:
                 kept.context = await threads.run(threads.KEYS, load, tls)
             except TlsUnusable as error:
@@ -90,10 +84,6 @@ class TlsContexts:
             else:
                 L.info("TLS to backends: loaded again: %s", ", ".join(tls.files))
                 self._on_change(tls)
-
-
-def _stamps(tls: BackendTls) -> Stamps:
-    return tuple(file_stamp(Path(path)) for path in tls.files)
 
 
 def load(tls: BackendTls) -> ssl.SSLContext:

@@ -1,7 +1,7 @@
 """The files of a listener's certificates, as read at one moment: what is wrong with them, in words.
 
 A PEM file may be read while it is being written, and a certificate before its key has been replaced too; so
-what was read is checked whole, and against the files once more after it was loaded.
+all are read once, checked whole, and nothing else is used.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway.core.process.tls import KeyPair, TlsSettings
 from gateway.runtime.os_errors import explain
+from gateway.runtime.watch import file_stamps
 
 WARNED_BEFORE = 21 * 86_400.0  # seconds before its end at which a certificate is warned of
 _DAY = 86_400.0
@@ -62,32 +63,34 @@ class Certificate:
         return f"it expires on {day}, in {left} day{'s' if left != 1 else ''}"
 
 
-def read_files(settings: TlsSettings) -> dict[str, bytes]:
-    """All files of a section. Raises CertificateUnusable."""
-    return {path: _read(path) for path in settings.files}
+def read_files(paths: Sequence[str]) -> dict[str, bytes]:
+    """All files of a section, by their paths. Raises CertificateUnusable, also where one changes meanwhile.
+    """
+    stamps = file_stamps(paths)
+    files = {path: _read(path) for path in paths}
+    if file_stamps(paths) != stamps:
+        raise CertificateUnusable(paths[0], "it is being written", "it is read again in a moment")
+    return files
 
 
 @contextmanager
-def in_memory(settings: TlsSettings, files: Mapping[str, bytes]) -> Iterator[TlsSettings]:
-    """The section with other paths, at which these bytes are while it lasts: in memory, since OpenSSL loads
-    keys from a path only, and no disk is to see them."""
+def in_memory(files: Mapping[str, bytes]) -> Iterator[Mapping[str, str]]:
+    """Where these bytes are while it lasts, by the paths of their files: in memory, since OpenSSL loads keys
+    from a path only, and no disk is to see them."""
     with ExitStack() as stack:
-        at = {"": ""}
-        for path in settings.files:
+        at = {}
+        for path, text in files.items():
             file = stack.enter_context(os.fdopen(os.memfd_create("tls"), "wb"))
-            file.write(files[path])
+            file.write(text)
             file.flush()
             at[path] = f"/proc/self/fd/{file.fileno()}"
-        pairs = tuple(KeyPair(at[pair.certificate], at[pair.key]) for pair in settings.pairs)
-        yield replace(settings, pairs=pairs, verify=at[settings.verify], crl=at[settings.crl])
+        yield at
 
 
-def read_pair(pair: KeyPair) -> Certificate:
+def certificate_of(pair: KeyPair, files: Mapping[str, bytes]) -> Certificate:
     """The certificate of a pair whose key fits. Raises CertificateUnusable."""
-    text = _read(pair.certificate)
-    leaf = _leaf(pair.certificate, text)
-    key = text if pair.key == pair.certificate else _read(pair.key)
-    _check_key(pair, leaf, key)
+    leaf = _leaf(pair.certificate, files[pair.certificate])
+    _check_key(pair, leaf, files[pair.key])
     return Certificate(
         pair.certificate,
         tuple(_names(leaf)),
@@ -159,19 +162,20 @@ def others_can_read(path: str) -> bool:
         return False
 
 
-def crl_due(path: str) -> float:
-    """When a list of revoked certificates is to be replaced by its next one (seconds since the epoch):
+def crl_due(settings: TlsSettings, files: Mapping[str, bytes]) -> float:
+    """When the list of revoked certificates is to be replaced by its next one (seconds since the epoch):
     OpenSSL takes no client's certificate after that. Never without a file, or a time in it."""
-    due = x509.load_pem_x509_crl(_read(path)).next_update_utc if path else None
+    crl = settings.crl
+    due = x509.load_pem_x509_crl(files[crl]).next_update_utc if crl else None
     return due.timestamp() if due is not None else float("inf")
 
 
-def check_authorities(settings: TlsSettings) -> bytes:
+def check_authorities(settings: TlsSettings, files: Mapping[str, bytes]) -> bytes:
     """The bytes of the files that clients' certificates are verified with, "" for none. Raises
     CertificateUnusable."""
     if not settings.verify:
         return b""
-    text = _read(settings.verify)
+    text = files[settings.verify]
     if b"-----BEGIN CERTIFICATE-----" not in text and b"-----BEGIN TRUSTED CERT" not in text:
         hint = "it is to hold the certificates of the CA that clients' certificates are of, in PEM"
         raise CertificateUnusable(settings.verify, "no certificate is in it", hint)
@@ -182,7 +186,7 @@ def check_authorities(settings: TlsSettings) -> bytes:
         raise CertificateUnusable(settings.verify, "its certificates cannot be read", hint) from None
     if not settings.crl:
         return text
-    revoked = _read(settings.crl)
+    revoked = files[settings.crl]
     try:
         x509.load_pem_x509_crl(revoked)
     except ValueError:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
 from time import time
 from typing import cast
 
@@ -20,7 +18,7 @@ from gateway.edge.tls import certificates
 from gateway.edge.tls.certificates import WARNED_BEFORE, CertificateUnusable
 from gateway.edge.tls.client_certificate import ServerSide
 from gateway.runtime import threads
-from gateway.runtime.watch import FileStamp, file_stamp
+from gateway.runtime.watch import SettledFiles, file_stamps
 
 L = logging.getLogger(__name__)
 POLL = 1.0  # seconds between two looks at the files
@@ -39,18 +37,15 @@ CIPHERS = ":".join(
     )
 )
 
-Stamps = tuple[FileStamp | None, ...]
-
-
 class _Context(ssl.SSLContext):
     """Of one pair."""
 
     @classmethod
-    def of(cls, settings: TlsSettings, pair: KeyPair) -> _Context:
-        """Reads its files. Raises CertificateUnusable."""
+    def of(cls, settings: TlsSettings, pair: KeyPair, at: Mapping[str, str]) -> _Context:
+        """at: where each file's content is. Raises CertificateUnusable."""
         context = cls(ssl.PROTOCOL_TLS_SERVER)
         context._speak(settings)
-        context._load(settings, pair)
+        context._load(settings, pair, at)
         return context
 
     def _speak(self, settings: TlsSettings) -> None:
@@ -64,23 +59,21 @@ class _Context(ssl.SSLContext):
         self.options = (self.options | ssl.OP_NO_RENEGOTIATION) & ~ssl.OP_CIPHER_SERVER_PREFERENCE
         self.set_alpn_protocols(list(ALPN))
 
-    def _load(self, settings: TlsSettings, pair: KeyPair) -> None:
+    def _load(self, settings: TlsSettings, pair: KeyPair, at: Mapping[str, str]) -> None:
         path = pair.certificate
         try:
             # Never asks: an encrypted key was refused before, and would be waited for on the terminal.
-            self.load_cert_chain(pair.certificate, pair.key, password=lambda: b"-")
+            self.load_cert_chain(at[pair.certificate], at[pair.key], password=lambda: b"-")
             if settings.verify:
                 path = settings.verify
-                self.load_verify_locations(path)
+                self.load_verify_locations(at[path])
                 self.verify_mode = ssl.CERT_OPTIONAL if settings.client == "optional" else ssl.CERT_REQUIRED
             if settings.crl:
                 path = settings.crl
-                self.load_verify_locations(path)
+                self.load_verify_locations(at[path])
                 self.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         except ssl.SSLError as error:
             raise certificates.explain_ssl(path, error) from None
-        except OSError:
-            raise CertificateUnusable(path, "it went away while it was read", "write it anew") from None
 
     def choose_by(self, find: Callable[[str], ssl.SSLContext | None]) -> None:
         """Have another context found by the name that the client asks for."""
@@ -98,18 +91,16 @@ class Contexts:
     config. authorities: the bytes of what clients' certificates are verified with. files: those of each file,
     by its path."""
 
-    def __init__(self, settings: TlsSettings) -> None:
-        """Reads the files. Raises CertificateUnusable."""
-        self.files: Mapping[str, bytes] = certificates.read_files(settings)
-        self.certificates = tuple(map(certificates.read_pair, settings.pairs))
-        self.authorities = certificates.check_authorities(settings)
+    def __init__(self, settings: TlsSettings, files: Mapping[str, bytes]) -> None:
+        """Raises CertificateUnusable."""
+        self.files = files
+        self.certificates = tuple(certificates.certificate_of(pair, files) for pair in settings.pairs)
+        self.authorities = certificates.check_authorities(settings, files)
         self._open_keys = [pair.key for pair in settings.pairs if certificates.others_can_read(pair.key)]
-        self._crl, self._crl_due = settings.crl, certificates.crl_due(settings.crl)
+        self._crl, self._crl_due = settings.crl, certificates.crl_due(settings, files)
         self._by_name: dict[str, ssl.SSLContext] = {}
-        made = [_Context.of(settings, pair) for pair in settings.pairs]
-        if certificates.read_files(settings) != self.files:
-            hint = "it is read again in a moment"
-            raise CertificateUnusable(settings.pairs[0].certificate, "it is being written", hint)
+        with certificates.in_memory(files) as at:
+            made = [_Context.of(settings, pair, at) for pair in settings.pairs]
         for context, one in zip(made, self.certificates, strict=True):
             for name in one.names:
                 self._by_name.setdefault(name, context)  # the first one in the config that has the name
@@ -118,14 +109,9 @@ class Contexts:
             self.default.choose_by(self.find)
 
     @classmethod
-    def of(cls, settings: TlsSettings, files: Mapping[str, bytes]) -> Contexts:
-        """Made of what the files held when another process read them. Raises CertificateUnusable."""
-        with certificates.in_memory(settings, files) as there:
-            made = cls(there)
-        pairs = zip(made.certificates, settings.pairs, strict=True)
-        made.certificates = tuple(replace(one, path=pair.certificate) for one, pair in pairs)
-        made.files, made._crl, made._open_keys = files, settings.crl, []
-        return made
+    def read(cls, settings: TlsSettings) -> Contexts:
+        """Of the files as they are now. Blocks. Raises CertificateUnusable."""
+        return cls(settings, certificates.read_files(settings.files))
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ServerSide:
         """Our side of a new connection."""
@@ -181,14 +167,14 @@ class TlsSite:
         self.failure: CertificateUnusable | None = None
         self._on_verified = on_verified
         self._wall = wall
-        self._seen = self._loaded = self._stamps()
+        self._watch = SettledFiles(file_stamps(settings.files))
         self._warned: dict[str, float] = {}
         if kept is None or not kept.keys() >= set(settings.files):
-            self.current = Contexts(settings)
+            self.current = Contexts.read(settings)
             return
-        self.current = Contexts.of(settings, kept)
+        self.current = Contexts(settings, kept)
         try:
-            self.current = self._good(Contexts(settings))
+            self.current = self._good(Contexts.read(settings))
         except CertificateUnusable as failure:
             self.failure = failure
 
@@ -196,9 +182,6 @@ class TlsSite:
     def name(self) -> str:
         """The NAME of the section."""
         return self.settings.name
-
-    def _stamps(self) -> Stamps:
-        return tuple(file_stamp(Path(path)) for path in self.settings.files)
 
     def _say(self, level: int, text: str) -> None:
         if not self._quiet:
@@ -210,17 +193,15 @@ class TlsSite:
 
     async def follow(self) -> None:
         """Once in POLL seconds: load what has changed, and has not changed for that long; warn once a day."""
-        stamps = await threads.run(threads.TLS, self._stamps)
-        settled, self._seen = stamps == self._seen, stamps
-        if settled and stamps != self._loaded:
+        if self._watch.observe(await threads.run(threads.TLS, file_stamps, self.settings.files)):
             await self.reload()
         self.warn()
 
     async def reload(self) -> None:
         """Load the files now. What cannot be used is logged, and leaves what was in use."""
-        self._loaded = await threads.run(threads.TLS, self._stamps)  # before what they say is read
+        self._watch.mark_read(await threads.run(threads.TLS, file_stamps, self.settings.files))
         try:
-            new = self._good(await threads.run(threads.TLS, Contexts, self.settings))
+            new = self._good(await threads.run(threads.TLS, Contexts.read, self.settings))
         except CertificateUnusable as failure:
             if str(failure) != str(self.failure):
                 self._say(logging.ERROR, f"{failure}. What was loaded before stays in use")

@@ -83,11 +83,11 @@ def test_a_client_gets_the_certificate_of_the_name_it_asks_for(
         ca.pair("wild", "dns:*.shop.example"),
         ca.pair("shop", "dns:shop.example", "dns:exact.shop.example"),
     )
-    assert shown(Contexts(settings(*pairs)), name) == expected
+    assert shown(Contexts.read(settings(*pairs)), name) == expected
 
 
 def test_tls_before_1_2_and_weak_ciphers_are_refused_and_http_is_agreed_on(ca: Authority) -> None:
-    contexts = Contexts(settings(ca.pair("a")))
+    contexts = Contexts.read(settings(ca.pair("a")))
     for weak in ("AES128-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES128-CCM"):
         old = client(maximum_version=ssl.TLSVersion.TLSv1_2)
         old.set_ciphers(weak)
@@ -254,13 +254,13 @@ async def test_what_clients_are_verified_with_is_another_after_a_change(ca: Auth
 def test_what_clients_are_verified_with_is_checked(ca: Authority, more: dict[str, str], said: str) -> None:
     one = settings(ca.pair("a"), verify=str(ca.path))
     with pytest.raises(CertificateUnusable, match=said):
-        Contexts(replace(one, **{name: str(ca.folder / file) for name, file in more.items()}))
+        Contexts.read(replace(one, **{name: str(ca.folder / file) for name, file in more.items()}))
 
 
 def test_a_session_of_a_client_that_shows_a_certificate_is_not_resumed(ca: Authority) -> None:
     pair = ca.pair("a")
-    assert Contexts(settings(pair, verify=str(ca.path))).default.num_tickets == 0
-    assert Contexts(settings(pair)).default.num_tickets == 1
+    assert Contexts.read(settings(pair, verify=str(ca.path))).default.num_tickets == 0
+    assert Contexts.read(settings(pair)).default.num_tickets == 1
 
 
 async def test_what_everybody_may_see_of_the_files_has_no_folders_and_the_log_is_one_processes(
