@@ -21,7 +21,7 @@ from tests import harness
 from tests.eventually import END, eventually, eventually_await
 from tests.support import edge_proxies, http3
 from tests.support.admin import Admin, admin_of
-from tests.support.authority import Authority
+from tests.support.certificates import Authority
 from tests.support.ports import free_port
 
 NAME = "api.example.com"
@@ -78,9 +78,9 @@ async def edge(name: str, folder: Path) -> AsyncIterator[tuple[str, str, Backend
     routing = harness.routing(routes, backends=backends, trusted_proxies=["127.0.0.1"])
     listen = (Listen("127.0.0.1"), Listen("127.0.0.1", proxy=True))
     authority = Authority(folder / "ca")
-    certificate, key = authority.issue(NAME)
+    pair = authority.pair("gateway", f"dns:{NAME}")
     both = folder / "gateway.pem"
-    both.write_bytes(certificate.read_bytes() + key.read_bytes())
+    both.write_bytes(Path(pair.certificate).read_bytes() + Path(pair.key).read_bytes())
     try:
         async with admin_of(folder, routing=routing, listen=listen) as admin:
             plain, proxied = (str(one.port) for one in admin.gateway.bound)
@@ -99,15 +99,15 @@ async def edge(name: str, folder: Path) -> AsyncIterator[tuple[str, str, Backend
                     "http {\n": f"http {{\naccess_log off;\n{_temporary(folder)}",
                     "listen 443 ": f"listen 127.0.0.1:{https} ",
                     "listen 80;": f"listen 127.0.0.1:{http};",
-                    "/etc/nginx/gateway.pem": str(certificate),
-                    "/etc/nginx/gateway.key": str(key),
+                    "/etc/nginx/gateway.pem": pair.certificate,
+                    "/etc/nginx/gateway.key": pair.key,
                     "/run/nginx.pid": str(folder / "pid"),
                 },
                 "caddy": gateway | {
                     "\n{\n": f"\n{{\n\tadmin off\n\thttp_port {http}\n\thttps_port {https}\n",
                     "health_port 8081": f"health_port {admin.address[1]}",
-                    "/etc/caddy/gateway.pem": str(certificate),
-                    "/etc/caddy/gateway.key": str(key),
+                    "/etc/caddy/gateway.pem": pair.certificate,
+                    "/etc/caddy/gateway.key": pair.key,
                 },
             }  # fmt: skip
             with edge_proxies.running(name, folder, changes[name]):

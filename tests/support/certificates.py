@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -21,6 +23,12 @@ from cryptography.x509.oid import NameOID
 from gateway.core.process.tls import KeyPair
 
 DAY = timedelta(days=1)
+_KINDS = {
+    "dns": x509.DNSName,
+    "ip": lambda text: x509.IPAddress(ip_address(text)),
+    "uri": x509.UniformResourceIdentifier,
+    "email": x509.RFC822Name,
+}
 
 
 def _name(text: str) -> x509.Name:
@@ -58,9 +66,8 @@ class Authority:
     def sign(
         self, file: str, *names: str, days: float = 90, cn: str = "", begins: float = 1
     ) -> tuple[KeyPair, x509.Certificate]:
-        """A certificate and its key, in `file`.pem and `file`.key. names: as dns:shop.example, uri:...
+        """A certificate and its key, in `file`.pem and `file`.key. names: as dns:shop.example, ip:, uri:...
         days: until it expires. begins: days since it is valid."""
-        kinds = {"dns": x509.DNSName, "uri": x509.UniformResourceIdentifier, "email": x509.RFC822Name}
         pairs = [name.partition(":") for name in names]
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
@@ -74,7 +81,7 @@ class Authority:
             .not_valid_after(now + days * DAY)
         )
         if pairs:
-            shown = x509.SubjectAlternativeName([kinds[kind](value) for kind, _, value in pairs])
+            shown = x509.SubjectAlternativeName([_KINDS[kind](value) for kind, _, value in pairs])
             made = made.add_extension(shown, critical=False)
         certificate = made.sign(self.key, hashes.SHA256())
         pair = KeyPair(str(self.folder / f"{file}.pem"), str(self.folder / f"{file}.key"))
@@ -86,6 +93,13 @@ class Authority:
     def pair(self, file: str, *names: str, days: float = 90, cn: str = "", begins: float = 1) -> KeyPair:
         """As `sign`; the files."""
         return self.sign(file, *names, days=days, cn=cn, begins=begins)[0]
+
+    def server(self, *names: str, days: float = 90) -> ssl.SSLContext:
+        """The context of a server with a certificate for these names."""
+        pair = self.pair("server", *names, days=days)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.certificate, pair.key)
+        return context
 
     def revoke(self, *certificates: x509.Certificate, days: float = 30) -> Path:
         """The list of revoked certificates, in crl.pem."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 import socket
 import ssl
@@ -23,7 +22,7 @@ from gateway.edge.backend.tls import TlsContexts, TlsUnusable, load
 from tests import harness
 from tests.eventually import END, eventually
 from tests.fakes import Backend, Heard, RawClient, always, answer
-from tests.support.authority import Authority
+from tests.support.certificates import Authority
 from tests.support.sockets import BINARY, connect, echo, websocket
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
@@ -75,11 +74,11 @@ async def test_requests_large_bodies_and_the_signed_identity_pass_over_warm_conn
     tmp_path: Path, authority: Authority
 ) -> None:
     names: list[str | None] = []
-    context = authority.server("localhost")
+    context = authority.server("dns:localhost")
     context.sni_callback = lambda tls, name, _: names.append(name)
     async with Backend(seen, tls=context) as backend:
         address = backend.address.replace("127.0.0.1", "localhost")
-        async with through(tmp_path, address, {"ca": "tls/authority.pem"}, scopes={}) as gateway:
+        async with through(tmp_path, address, {"ca": "tls/ca.pem"}, scopes={}) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             bearer = harness.bearer(gateway)["Authorization"]
             large = bytes(range(256)) * 8192  # 2 MiB
@@ -96,16 +95,16 @@ async def test_requests_large_bodies_and_the_signed_identity_pass_over_warm_conn
 @pytest.mark.parametrize(
     ("tls", "names", "reason", "told"),
     [
-        ({}, ("127.0.0.1",), "certificate", "its certificate is refused: "),
-        ({"ca": "tls/authority.pem"}, ("other.example",), "certificate", "IP address mismatch"),
+        ({}, ("ip:127.0.0.1",), "certificate", "its certificate is refused: "),
+        ({"ca": "tls/ca.pem"}, ("dns:other.example",), "certificate", "IP address mismatch"),
         (
-            {"ca": "tls/authority.pem", "server_name": "app.internal"},
-            ("127.0.0.1",),
+            {"ca": "tls/ca.pem", "server_name": "app.internal"},
+            ("ip:127.0.0.1",),
             "certificate",
             "not valid for 'app.internal'",
         ),
-        ({"ca": "tls/missing.pem"}, ("127.0.0.1",), "files", "tls/missing.pem: No such file"),
-        ({"ca": "tls/junk.pem"}, ("127.0.0.1",), "files", "tls/junk.pem: it cannot be used"),
+        ({"ca": "tls/missing.pem"}, ("ip:127.0.0.1",), "files", "tls/missing.pem: No such file"),
+        ({"ca": "tls/junk.pem"}, ("ip:127.0.0.1",), "files", "tls/junk.pem: it cannot be used"),
     ],
 )
 async def test_a_backend_that_cannot_be_trusted_is_unavailable_and_only_operators_are_told_why(
@@ -136,9 +135,9 @@ async def test_a_backend_that_cannot_be_trusted_is_unavailable_and_only_operator
 async def test_an_expired_certificate_is_refused_unless_nothing_is_verified(
     tmp_path: Path, authority: Authority
 ) -> None:
-    expired = authority.server("127.0.0.1", ends=-datetime.timedelta(hours=1))
+    expired = authority.server("ip:127.0.0.1", days=-1 / 24)
     async with Backend(seen, tls=expired) as backend:
-        async with through(tmp_path, backend.address, {"ca": "tls/authority.pem"}) as gateway:
+        async with through(tmp_path, backend.address, {"ca": "tls/ca.pem"}) as gateway:
             assert (await get(gateway))[0] == 503
             assert last_error(gateway) == "TLS: its certificate is refused: certificate has expired"
         async with through(tmp_path, backend.address, {"verify": False}) as gateway:
@@ -152,7 +151,7 @@ async def test_what_does_not_speak_tls_is_told_apart(tmp_path: Path, authority: 
 
     server = await asyncio.start_server(plain, "127.0.0.1")
     host, port = server.sockets[0].getsockname()
-    async with through(tmp_path, f"https://{host}:{port}", {"ca": "tls/authority.pem"}) as gateway:
+    async with through(tmp_path, f"https://{host}:{port}", {"ca": "tls/ca.pem"}) as gateway:
         assert (await get(gateway))[0] == 503
         assert last_error(gateway).startswith("TLS: what listens there does not speak TLS")
     server.close()
@@ -161,15 +160,15 @@ async def test_what_does_not_speak_tls_is_told_apart(tmp_path: Path, authority: 
 async def test_a_backend_that_asks_for_a_certificate_gets_the_gateways(
     tmp_path: Path, authority: Authority
 ) -> None:
-    own, _ = authority.issue("gateway")
-    context = authority.server("127.0.0.1")
+    authority.pair("gateway")
+    context = authority.server("ip:127.0.0.1")
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(authority.path)
-    tls = {"ca": "tls/authority.pem", "certificate": f"tls/{own.name}", "key": "tls/gateway.key"}
+    tls = {"ca": "tls/ca.pem", "certificate": "tls/gateway.pem", "key": "tls/gateway.key"}
     async with Backend(seen, tls=context) as backend:
         async with through(tmp_path, backend.address, tls) as gateway:
             assert (await get(gateway))[0] == 200
-        async with through(tmp_path, backend.address, {"ca": "tls/authority.pem"}) as gateway:
+        async with through(tmp_path, backend.address, {"ca": "tls/ca.pem"}) as gateway:
             # By TLS 1.3 the server says so after the handshake.
             status, text = await get(gateway)
             assert status == 502 and "backend_reset" in text
@@ -178,17 +177,17 @@ async def test_a_backend_that_asks_for_a_certificate_gets_the_gateways(
 
 async def test_probes_go_over_tls_and_name_the_server_they_ask(tmp_path: Path, authority: Authority) -> None:
     health = {"path": "/healthz", "interval": "200ms"}
-    async with Backend(seen, tls=authority.server("app.internal")) as backend:
-        tls = {"ca": "tls/authority.pem", "server_name": "app.internal"}
+    async with Backend(seen, tls=authority.server("dns:app.internal")) as backend:
+        tls = {"ca": "tls/ca.pem", "server_name": "app.internal"}
         async with through(tmp_path, backend.address, tls, health=health):
             await eventually(lambda: backend.heard)
             assert backend.heard[0].one("Host") == "app.internal"
 
 
 async def test_a_websocket_passes_over_tls(tmp_path: Path, authority: Authority) -> None:
-    async with Backend(websocket(echo), tls=authority.server("127.0.0.1")) as backend:
+    async with Backend(websocket(echo), tls=authority.server("ip:127.0.0.1")) as backend:
         more = {**PUBLIC, "websocket": True}
-        async with through(tmp_path, backend.address, {"ca": "tls/authority.pem"}, **more) as gateway:
+        async with through(tmp_path, backend.address, {"ca": "tls/ca.pem"}, **more) as gateway:
             peer = await connect(harness.address(gateway), "/svc/ws", {})
             for text in (b"abc", bytes(500_000)):
                 peer.send(BINARY, text)
@@ -224,8 +223,8 @@ async def test_a_body_that_ends_with_the_connection_is_whole_only_where_tls_was_
     if not isinstance(asyncio.get_running_loop(), uvloop.Loop):
         pytest.skip("asyncio's own loop does not tell the two apart")
     response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it"
-    with closing(authority.server("127.0.0.1"), response, properly=properly) as address:
-        async with through(tmp_path, address, {"ca": "tls/authority.pem"}) as gateway:
+    with closing(authority.server("ip:127.0.0.1"), response, properly=properly) as address:
+        async with through(tmp_path, address, {"ca": "tls/ca.pem"}) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(b"GET /svc/x HTTP/1.1\r\nHost: a\r\n\r\n")
             received = await client.head()
@@ -247,9 +246,9 @@ async def test_files_that_change_count_for_the_next_request_and_bad_ones_change_
     tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    other = Authority(tmp_path / "other", "other")
+    other = Authority(tmp_path / "other")
     tls = BackendTls(ca=str(authority.path))
-    async with Backend(always(answer()), tls=authority.server("127.0.0.1")) as backend:
+    async with Backend(always(answer()), tls=authority.server("ip:127.0.0.1")) as backend:
         host, port = backend.address.removeprefix("https://").split(":")
         address = Address(backend.address, host, int(port), tls=tls)
         pools = Pools()
@@ -290,12 +289,11 @@ async def test_a_call_of_an_older_config_gets_no_connection_by_its_rules(authori
 def test_a_key_of_another_certificate_and_an_encrypted_one_are_said_and_not_asked_for(
     tmp_path: Path, authority: Authority
 ) -> None:
-    certificate, _ = authority.issue("gateway")
-    _, other = authority.issue("other")
-    with pytest.raises(TlsUnusable, match=r"gateway\.crt: it cannot be used \(key values mismatch\)"):
-        load(BackendTls(certificate=str(certificate), key=str(other)))
+    certificate, other = authority.pair("gateway").certificate, authority.pair("other").key
+    with pytest.raises(TlsUnusable, match=r"gateway\.pem: it cannot be used \(key values mismatch\)"):
+        load(BackendTls(certificate=certificate, key=other))
     with pytest.raises(TlsUnusable, match=r"nowhere\.key: No such file"):
-        load(BackendTls(certificate=str(certificate), key=str(tmp_path / "nowhere.key")))
+        load(BackendTls(certificate=certificate, key=str(tmp_path / "nowhere.key")))
 
 
 async def test_files_that_no_backend_names_any_more_are_forgotten(authority: Authority) -> None:

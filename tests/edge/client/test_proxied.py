@@ -19,11 +19,11 @@ import yaml
 
 from gateway.app import Gateway
 from gateway.core.process.listeners import Listen
-from gateway.core.process.tls import KeyPair, TlsSettings
+from gateway.core.process.tls import TlsSettings
 from gateway.edge.client import clients
 from tests import harness
 from tests.eventually import eventually, head_start
-from tests.support.authority import Authority
+from tests.support.certificates import Authority
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V1 = b"PROXY TCP4 203.0.113.7 10.0.0.1 51000 443\r\n"
@@ -223,8 +223,7 @@ async def test_the_header_comes_before_tls_in_one_packet_with_its_first_bytes_or
     tmp_path: Path, header: bytes
 ) -> None:
     authority = Authority(tmp_path / "ca")
-    certificate, key = authority.issue("shop.example")
-    tls = (TlsSettings("public", (KeyPair(str(certificate), str(key)),)),)
+    tls = (TlsSettings("public", (authority.pair("shop", "dns:shop.example"),)),)
     listen = (Listen("127.0.0.1", proxy=True, tls="public"),)
     async with gateway_of(tmp_path, tls=tls, listen=listen) as gateway:
         context = ssl.create_default_context(cafile=str(authority.path))
