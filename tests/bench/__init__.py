@@ -1,6 +1,6 @@
 """The bench: how fast the gateway is, beside the proxies that people know, on the same machine and backend.
 
-    make bench                                      all of it (about twenty-five minutes)
+    make bench                                      all of it (about half an hour)
     .venv/bin/python -m tests.bench --quick         all of it, short and rough (six minutes)
     .venv/bin/python -m tests.bench --only table    one part: proxy, download, latency, idle, tls, token,
                                                     table, reload, workers, shields, shared, admission,
