@@ -59,6 +59,7 @@ _BY_CODE = {
     "UNBLOCKED": "it has become a replica",
 }
 _ERRORS = (RedisError, RedisClusterException, OSError)
+_CLOSED = "the handler is closed"  # what uvloop says of a write to a connection that the server has closed
 
 
 class Server:
@@ -122,6 +123,10 @@ class Server:
             return await run()
         except _ERRORS as error:
             raise Away(self._why(error)) from None
+        except RuntimeError as error:
+            if _CLOSED not in str(error):
+                raise
+            raise Away("it closes the connection: is its port one for TLS (rediss://)?") from None
 
     def _why(self, error: Exception) -> str:
         """Without what a connection says of its credentials."""
