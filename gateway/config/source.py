@@ -1,8 +1,8 @@
 """Reading the routing config's text while requests are served.
 
 libyaml keeps the interpreter lock for its whole run: 1,000 routes in a thread stopped the event loop for
-120 ms (measured, 1 ms for each 2 KiB). So a text that is not small is parsed in a process of its own, this
-module as a program.
+120 ms (measured, 1 ms for each 2 KiB). So a text that is not small is parsed in a process of its own,
+strict_yaml as a program.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import astuple
 from typing import Any, NamedTuple
 
 from gateway.config import strict_yaml
@@ -91,7 +90,7 @@ async def parse_apart(text: str) -> YamlDocument:
     if len(text) <= SMALL:
         return await threads.run(threads.CONFIG, strict_yaml.parse, text)
     # As it is: to make JSON of one large text holds the interpreter lock until it is done.
-    output = await run_apart(__spec__.name, text.encode(errors="surrogatepass"))
+    output = await run_apart(strict_yaml.__name__, text.encode(errors="surrogatepass"))
     result = await threads.run(threads.CONFIG, json.loads, output)
     if "problems" in result:
         raise Problems([Problem(tuple(path), *rest) for path, *rest in result["problems"]])
@@ -130,16 +129,3 @@ async def run_apart(module: str, given: bytes) -> bytes:
         reason = f"it could not be read: the process that does it ended with {how}"
         raise TransientProblems([Problem((), reason, "its message is in the log; memory may be short")])
     return output
-
-
-def _result(text: str) -> dict[str, Any]:
-    """What the program prints: the fields of the YamlDocument, or the problems."""
-    try:
-        document = strict_yaml.parse(text)
-    except Problems as found:
-        return {"problems": [astuple(problem) for problem in found.items]}
-    return {"data": document.data, "line": document.line, "lines": document.lines}
-
-
-if __name__ == "__main__":
-    json.dump(_result(sys.stdin.buffer.read().decode(errors="surrogatepass")), sys.stdout)

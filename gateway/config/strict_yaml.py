@@ -7,9 +7,11 @@ Aliases are followed as far as the text written out would still be a config (and
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import yaml
@@ -339,3 +341,16 @@ _BRACKETS = re.compile(r"[\[\]{}]")
 def _problem(reason: str, hint: str, mark: Any) -> Problems:
     """One problem at a mark of yaml (of which there are two types), or None for no line."""
     return Problems([Problem((), reason, hint, mark.line + 1 if mark else 0)])
+
+
+def _result(text: str) -> dict[str, Any]:
+    """What the program prints: the fields of the YamlDocument, or the problems."""
+    try:
+        document = parse(text)
+    except Problems as found:
+        return {"problems": [astuple(problem) for problem in found.items]}
+    return {"data": document.data, "line": document.line, "lines": document.lines}
+
+
+if __name__ == "__main__":  # see source.py; most of what it takes is what is imported above
+    json.dump(_result(sys.stdin.buffer.read().decode(errors="surrogatepass")), sys.stdout)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from gateway.config import source
+from gateway.config import source, strict_yaml
+from gateway.config.edit import splice
 from gateway.config.source import Texts, parse_apart
 from gateway.config.strict_yaml import YamlDocument, parse
 from gateway.core.routing.problems import Problems
@@ -18,6 +22,14 @@ LARGE = f"a: 1\n#{'x' * 100_000}\n"  # large enough for a process of its own
 async def test_apart_gives_what_is_given_here(padding: str) -> None:
     text = "a: [1, 2.5, null, true, é, {b: '\U0001f600'}]" + padding
     assert (await parse_apart(text)).data == parse(text).data
+
+
+@pytest.mark.parametrize("program", [strict_yaml, splice])
+def test_a_program_that_starts_for_each_text_imports_little(program: ModuleType) -> None:
+    """Nothing of pydantic nor asyncio: either takes longer than most texts."""
+    text = f"import sys, {program.__name__}\nprint({{'asyncio', 'pydantic'}} & sys.modules.keys())"
+    ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
 
 
 async def test_a_reader_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
