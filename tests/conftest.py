@@ -5,12 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
+
+# Where a shell says that no bytecode is kept, each worker would rewrite the asserts of all tests in each run,
+# and each process that a test starts would compile all of the gateway.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
