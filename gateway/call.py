@@ -266,7 +266,8 @@ class Call:
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, cors (the
     route's; of a 405 the path's), params (decoded), subpath (the path that the target sees), identity,
     tenant, limit_fields (header fields of the response that tell the status of limits), authorized (nothing
-    about who calls is still to be asked; not set on public routes), held (the memory of its body, where the
+    about who calls, or whether it may, is still to be asked), uncounted (the limit of its client's address is
+    still to be asked), held (the memory of its body, where the
     target counts it), slice (its share of the event loop's time, where the target needs much). on_end: called
     once, when a call that `Target.try_serve` took is over.
     Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
@@ -310,6 +311,7 @@ class Call:
         "subpath",
         "target",
         "tenant",
+        "uncounted",
     )
 
     def __init__(
@@ -349,6 +351,7 @@ class Call:
         self.params: Mapping[str, str] = {}
         self.identity: Identity | None = None
         self.authorized = False
+        self.uncounted = False
         self.tenant: Tenant | None = None
         self.limit_fields: Fields = ()
         self.held: Held | None = None

@@ -53,8 +53,9 @@ class Policies:
 
     live: has the live snapshot. known, peek: whose credential a head holds, where no route was found to ask
     (see `auth.chain.AuthenticationChain`). limit: count a call of a tenant (TenantLimit). limit_client: count
-    one of a client that is not known, by its address (ClientLimit). count, log, keep: a call that has ended.
-    check_via: a request's Via (LoopDetected).
+    one of a client that is not known, by its address (ClientLimit); False of both: the one of the same name
+    with `later` can tell. limit_client_now: the same for a call that cannot wait. count, log, keep: a call
+    that has ended. check_via: a request's Via (LoopDetected).
     """
 
     live: Live
@@ -62,7 +63,9 @@ class Policies:
     peek: Callable[[Head], Identity | None]
     limit: Callable[[Call], bool]
     limit_later: Callable[[Call], Awaitable[None]]
-    limit_client: Callable[[Call], None]
+    limit_client: Callable[[Call], bool]
+    limit_client_later: Callable[[Call], Awaitable[None]]
+    limit_client_now: Callable[[Call], None]
     count: Callable[[Call], None]
     log: Callable[[Call], None]
     keep: Callable[[Call], None]
@@ -177,7 +180,7 @@ class Life:
         call.status, call.code = error.status, error.code
         self._let_read(call, call.method)
         with suppress(ClientLimit):  # this one has its response already; the next one is refused
-            self._policies.limit_client(call)
+            self._policies.limit_client_now(call)
         self.observe(call)
         fields = cors.headers(call.cors, call.origin) if call.cors is not None else ()
         return reply.refusal(error, call.id, fields)
@@ -211,7 +214,7 @@ class Life:
         route = call.route
         assert route is not None
         with ErrorBoundary(call) as boundary:
-            if not call.authorized and not route.public:
+            if not call.authorized:
                 await self._authorize_later(call, route, client)
             return await route.target.serve(call)
         assert boundary.error is not None
@@ -223,9 +226,15 @@ class Life:
         """What `begin` could not do at once. The wait is cancelled when the client leaves, or when the time
         to drain is over."""
         task = asyncio.current_task()
-        assert task is not None and route.authentication is not None
+        assert task is not None
         client.when_gone(task.cancel)
         try:
+            if call.uncounted:
+                await self._policies.limit_client_later(call)
+            if route.public:
+                body.check(call)
+                return
+            assert route.authentication is not None
             identity = call.identity
             if identity is None:
                 identity = await route.authentication.authenticate(call)
@@ -294,12 +303,15 @@ class Life:
             raise
         route = call.route
         if route is None:
-            self._policies.limit_client(call)
+            self._policies.limit_client_now(call)
         elif route.public:
             if call.query and MARK in call.query:  # it is not used up here, and no backend's to use
                 call.query = without_tickets(call.query)
-            self._policies.limit_client(call)
+            if not self._policies.limit_client(call):
+                call.uncounted = True
+                return False
             body.check(call)
+            call.authorized = True
         else:
             authentication = route.authentication
             assert authentication is not None
@@ -328,7 +340,7 @@ class Life:
         """What is refused before anybody is asked for a token (no such path, no such method, a bad request)
         counts as a call of nobody known, unless it came with a token that is. Raises ClientLimit."""
         if self._policies.known(call.head) is None:
-            self._policies.limit_client(call)
+            self._policies.limit_client_now(call)
 
     def _let_read(self, call: Call, method: str) -> None:
         """What is refused before its route is known, by a page that the route would let read it, can be read
@@ -370,7 +382,7 @@ class Life:
             self._let_read(call, call.head.asked)
             raise
         finally:
-            self._policies.limit_client(call)
+            self._policies.limit_client_now(call)
         methods: list[str] = []
         if call.route is not None:  # only OPTIONS * has none
             host = target.host_of(call.head.hosts[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time
+from typing import Protocol
 
 from gateway.auth.api_keys import REVOKED
 from gateway.auth.credentials import SEVERAL, Credentials, presented
@@ -28,12 +29,30 @@ _EXPIRED = "The client's certificate is not valid at this time."
 _TICKET = "\0"  # before a ticket that is still to be redeemed, where a token is looked for: in no header
 
 
+class ClientLimits(Protocol):
+    """Counts a call of nobody known against the limit of its client's address (limits/checks.py). Both raise
+    ClientLimit. take_client gives False where the call has to wait before it is let on."""
+
+    def take_client(self, call: Call) -> bool: ...
+    def take_client_now(self, call: Call) -> None: ...
+
+
+class Unlimited:
+    """Counts nothing: who calls has limits of their own, or is only looked at."""
+
+    def take_client(self, call: Call) -> bool:
+        """See ClientLimits."""
+        return True
+
+    def take_client_now(self, call: Call) -> None:
+        """See ClientLimits."""
+
+
 class AuthenticationChain:
     """Authenticates the calls of all routes that are not public: the snapshot is compiled with it
     (`Route.authentication`).
 
-    limit_client: counts a call against the rate limit of its client's address; raises ClientLimit. It is
-    called once for each call with a credential not verified before, and before it is verified, so that
+    clients: count each call with a credential not verified before, once, and before it is verified, so that
     no client can keep the gateway busy with made-up tokens.
     """
 
@@ -42,20 +61,21 @@ class AuthenticationChain:
         credentials: Credentials,
         issuers: Issuers,
         stored: StoredCredentials,
-        limit_client: Callable[[Call], None],
+        clients: ClientLimits,
         tickets: Tickets,
     ) -> None:
         self._credentials = credentials
         self._issuers = issuers
         self._stored = stored
         stored.revocations.on_change(self._forget_revoked)
-        self._certificates = _Certificates(credentials, stored.revocations, limit_client)
+        self._certificates = _Certificates(credentials, stored.revocations, clients)
         self._tickets = tickets
-        self._limit_client = limit_client
+        self._clients = clients
 
     def try_authenticate(self, call: Call) -> Identity | None:
-        """The identity, where that needs no waiting; None where only `authenticate` can tell. Raises
-        Unauthenticated, IssuerUnavailable, ClientLimit."""
+        """The identity, where that needs no waiting; None where only `authenticate` can tell, after the limit
+        of the client's address where the call is `uncounted`. Raises Unauthenticated, IssuerUnavailable,
+        ClientLimit."""
         if call.route is not None and call.route.callers is not None:
             shown = self._certificates.identity(call)
             if shown is not None:
@@ -67,14 +87,16 @@ class AuthenticationChain:
             if not head.token:
                 head.remember_token(presented(head))
         except Unauthenticated:
-            self._limit_client(call)
+            self._clients.take_client_now(call)
             raise
         if head.token.startswith(_TICKET):
             return None
         known = self._credentials.known(head.token)
         if known is not None:
             return known
-        self._limit_client(call)
+        if not self._clients.take_client(call):
+            call.uncounted = True
+            return None
         if is_api_key(head.token):
             return self._of_api_key(head.token)
         identity = self._issuers.try_verify(head.token, takes(call.route))
@@ -116,10 +138,10 @@ class AuthenticationChain:
         try:
             token = await self._tickets.redeem(ticket, call)
         except Unauthenticated:
-            self._limit_client(call)
+            self._clients.take_client_now(call)
             raise
         if self._credentials.known(token) is None:
-            self._limit_client(call)
+            self._clients.take_client_now(call)
         call.head.remember_token(token)
 
     async def identity(self, text: str, takes: Takes = lambda name: False) -> Identity:
@@ -181,19 +203,19 @@ def _text(head: Head) -> str:
 
 
 class _Certificates:
-    """Verified certificates and their identities. limit_client: see AuthenticationChain. now: seconds since
-    the epoch."""
+    """Verified certificates and their identities. clients: see AuthenticationChain. now: seconds since the
+    epoch."""
 
     def __init__(
         self,
         credentials: Credentials,
         revocations: Revocations,
-        limit_client: Callable[[Call], None],
+        clients: ClientLimits,
         now: Callable[[], float] = time,
     ) -> None:
         self._credentials = credentials
         self._revocations = revocations
-        self._limit_client = limit_client
+        self._clients = clients
         self._now = now
         # By the section that has verified it, and its fingerprint.
         self._known: dict[tuple[str, str], tuple[tuple[CertificateRule, ...], Identity]] = {}
@@ -210,13 +232,13 @@ class _Certificates:
         if len(rule.kinds) > 1 and (certificate is None or _presents_another(call)):
             return None
         if certificate is None:
-            self._limit_client(call)
+            self._clients.take_client_now(call)
             raise Unauthenticated(_NO_CERTIFICATE)
         rules = call.snapshot.certificates
         key = certificate.tls, certificate.fingerprint
         known = self._known.get(key)
         if known is None or known[0] is not rules:
-            self._limit_client(call)
+            self._clients.take_client_now(call)
             known = rules, self._verify(certificate, rules)
             if len(self._known) >= _MOST:
                 self._known.clear()

@@ -65,8 +65,9 @@ class Checks(ABC, Generic[Kind]):
         error: LimitError,
         tenant: str = "",
         quota: int = 0,
+        waits: bool = True,
     ) -> bool:
-        """All of them, or none and the error. False: it waits for others to say."""
+        """All of them, or none and the error. False, where the call may wait: it does, for others to say."""
 
     def take(self, call: Call) -> bool:
         """Count a call of a tenant. False: only `take_later` can tell. Raises TenantLimit with the time to
@@ -83,9 +84,20 @@ class Checks(ABC, Generic[Kind]):
             checks.append((self._routes, f"{name} {route.name}", route.rate, "route", _ROUTE))
         return self._take(call, checks, TenantLimit, name, tenant.quota)
 
-    def take_client(self, call: Call) -> None:
-        """Count a call of nobody known (a public route, a token that was not verified before, no route at
-        all) against the client's address. Raises ClientLimit.
+    def take_client(self, call: Call) -> bool:
+        """Count a call of nobody known (a public route, a token that was not verified before) against the
+        client's address. False: only `take_client_later` can tell. Raises ClientLimit."""
+        checks = self._of_client(call)
+        return not checks or self._take(call, checks, ClientLimit)
+
+    def take_client_now(self, call: Call) -> None:
+        """The same for a call that cannot wait: a preflight, or one that is refused anyway. Raises
+        ClientLimit."""
+        if checks := self._of_client(call):
+            self._take(call, checks, ClientLimit, waits=False)
+
+    def _of_client(self, call: Call) -> list[Check[Kind]]:
+        """The limits of the client's address.
 
         Preflights have a bucket of their own: the browsers behind one address send one before most calls,
         and must neither use up what a first call with a token needs, nor wait because of calls without."""
@@ -93,7 +105,7 @@ class Checks(ABC, Generic[Kind]):
         asks = is_preflight(call)
         route_rate = route.rate if route is not None and route.public and not asks else None
         if rate is None and route_rate is None:
-            return
+            return []
         key = client_key(call.peer, call.head.forwarded, call.snapshot.trusted)
         checks: list[Check[Kind]] = []
         if rate is not None:
@@ -102,7 +114,7 @@ class Checks(ABC, Generic[Kind]):
         if route is not None and route_rate is not None:
             where = f"{key} {route.name}"
             checks.append((self._client_routes, where, route_rate, "route", _CLIENT_ROUTE))
-        self._take(call, checks, ClientLimit)
+        return checks
 
     def _refuse(
         self,

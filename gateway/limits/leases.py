@@ -26,7 +26,7 @@ class Lease:
     """What this process has of one shared rate. left: tokens that may be taken now."""
 
     __slots__ = (
-        *("key", "rate", "left", "low", "waiting", "idle"),
+        *("key", "rate", "left", "low", "waiting", "idle", "_ahead"),
         *("_start", "_leased", "_debt", "_sent", "_wanted", "_target", "_may_owe", "_epoch", "_told_in"),
         *("_window", "_window_at", "_used_at", "_arrival", "_free_at", "_ask_at"),
     )
@@ -35,6 +35,7 @@ class Lease:
         self.key = key
         self.rate = rate
         self.left = self.low = 0
+        self._ahead = 0  # tokens that may be held or taken on credit
         self.waiting = 0  # calls that wait for the next grant
         self.idle = True  # holds nothing and has nothing to tell
         self._start = 0  # `left` at the last report or grant
@@ -49,12 +50,14 @@ class Lease:
         self._arrival = 0.0  # when the bucket is full, as the book says
         self._free_at = self._ask_at = 0.0  # when it has one more, and when it is asked again
 
-    def begin(self, now: float, credit: int) -> None:
-        """Something is to be taken, and nothing is left."""
+    def begin(self, now: float, ahead: int) -> None:
+        """Something is to be taken, and nothing is left. ahead: tokens that may be held before they are used,
+        or be taken on credit where the bucket must be full."""
+        self._ahead = ahead
         if self._may_owe and self._arrival <= now:
             self._may_owe = False
-            self.left += credit
-            self._start += credit
+            self.left += ahead
+            self._start += ahead
 
     def follow(self, rate: Rate) -> None:
         """The rate is another one since the config changed: what the book said counts no more."""
@@ -118,7 +121,7 @@ class Lease:
             self._window, self._window_at = 0, now
         if self.waiting:
             target = max(self.waiting, 2 * target)
-        self._target = min(target, ahead_of(self.rate.per_second, self.rate.burst))
+        self._target = min(target, self._ahead)
 
     @property
     def _low(self) -> int:
@@ -138,8 +141,7 @@ class Lease:
         self._arrival, self._free_at = arrival, now + granted.wait
         self._may_owe = True
         if granted.tokens < self._wanted:
-            rate = self.rate
-            pace = min(_PACE, ahead_of(rate.per_second, rate.burst) / 2 / rate.per_second)
+            pace = min(_PACE, self._ahead / 2 / self.rate.per_second)
             self._ask_at, self.low = now + max(granted.wait, pace), -1
         else:
             self._ask_at, self.low = 0.0, self._low
@@ -151,23 +153,20 @@ class Lease:
 
 
 class Leases:
-    """The leases of all keys of one kind. prefix: of its keys in the book. credit(rate, members): what may be
-    taken of a key before the book was asked. capacity: see `limits.rates.Buckets`."""
+    """The leases of all keys of one kind. prefix: of its keys in the book. capacity: see
+    `limits.rates.Buckets`."""
 
-    def __init__(
-        self, shared: SharedRates, prefix: str, credit: Callable[[Rate, int], int], capacity: int = 0
-    ) -> None:
+    def __init__(self, shared: SharedRates, prefix: str, capacity: int = 0) -> None:
         self._shared = shared
         self._prefix = prefix
-        self._credit = credit
         self._capacity = capacity
         self._leases: dict[str, Lease] = {}
 
     def __len__(self) -> int:
         return len(self._leases)
 
-    def take(self, key: str, rate: Rate, now: float) -> Lease:
-        """The lease of a key, from which `left` may be taken."""
+    def take(self, key: str, rate: Rate, now: float, waits: bool = True) -> Lease:
+        """The lease of a key, from which `left` may be taken. waits: the call can, for the book."""
         lease = self._leases.get(key)
         if lease is not None and lease.left > 0:
             return lease
@@ -175,7 +174,10 @@ class Leases:
             self._forget(now)
             lease = self._leases[key] = Lease(f"{self._prefix} {key}", rate, now)
         lease.follow(rate)
-        lease.begin(now, self._credit(rate, self._shared.members))
+        ahead = ahead_of(rate.per_second, rate.burst)
+        if not waits:  # those of all members together are one burst
+            ahead = max(1, ahead, rate.burst // self._shared.members)
+        lease.begin(now, ahead)
         self._shared.use(lease)
         return lease
 

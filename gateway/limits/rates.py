@@ -64,6 +64,9 @@ class Limits(Checks[Buckets]):
     async def take_later(self, call: Call) -> None:
         """Nothing: `take` can always tell."""
 
+    async def take_client_later(self, call: Call) -> None:
+        """Nothing: `take_client` can always tell."""
+
     def _take(
         self,
         call: Call,
@@ -71,6 +74,7 @@ class Limits(Checks[Buckets]):
         error: LimitError,
         tenant: str = "",
         quota: int = 0,
+        waits: bool = True,
     ) -> bool:
         now, taken = self._now(), []
         for buckets, key, rate, name, detail in checks:

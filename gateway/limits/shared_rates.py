@@ -10,8 +10,7 @@ from typing import Protocol
 
 from gateway.call import Call
 from gateway.core.errors import ClientLimit, TenantLimit
-from gateway.core.policy.limits import LimitStatus, Rate, fields, limit_status
-from gateway.core.shared.rates import ahead_of
+from gateway.core.policy.limits import LimitStatus, fields, limit_status
 from gateway.limits.checks import DAY, Check, Checks, DailyCounts, LimitError
 from gateway.limits.leases import Lease, Leases, SharedRates
 
@@ -28,8 +27,8 @@ class Exchange(Protocol):
 class SharedLimits(Checks[Leases]):
     """All limits of one of several processes. chance: random, 0 to 1.
 
-    A call of a tenant for which nothing is left here, although the book may have some, waits for its answer.
-    One of a client's address never does: it may have its part of the burst on credit instead.
+    A call for which nothing is left here, although the book may have some, waits for its answer. One that
+    cannot has its part of the burst on credit instead, or leased ahead.
     """
 
     def __init__(
@@ -44,17 +43,26 @@ class SharedLimits(Checks[Leases]):
         self._rates = rates
 
         def kind(prefix: str, capacity: int) -> Leases:
-            return Leases(rates, prefix, _part_of_burst if capacity else _ahead, capacity)
+            return Leases(rates, prefix, capacity)
 
         super().__init__(kind, quotas, now, chance)
 
     async def take_later(self, call: Call) -> None:
         """What `take` does, after the book was asked. Raises TenantLimit."""
+        if not await self._later(call, self.take):
+            raise TenantLimit("The tenant's rate limit could not be asked for in time.", retry_after=_RETRY)
+
+    async def take_client_later(self, call: Call) -> None:
+        """What `take_client` does, after the book was asked. Raises ClientLimit."""
+        if not await self._later(call, self.take_client):
+            raise ClientLimit("The limit of this address could not be asked for in time.", retry_after=_RETRY)
+
+    async def _later(self, call: Call, take: Callable[[Call], bool]) -> bool:
         for _ in range(_ASKS):
             await self._exchange.wait()
-            if self.take(call):
-                return
-        raise TenantLimit("The tenant's rate limit could not be asked for in time.", retry_after=_RETRY)
+            if take(call):
+                return True
+        return False
 
     def _take(
         self,
@@ -63,17 +71,18 @@ class SharedLimits(Checks[Leases]):
         error: LimitError,
         tenant: str = "",
         quota: int = 0,
+        waits: bool = True,
     ) -> bool:
         now = self._now()
         taken: list[Lease] = []
         short: list[Lease] = []
         for leases, key, rate, name, detail in checks:
-            lease = leases.take(key, rate, now)
+            lease = leases.take(key, rate, now, waits)
             taken.append(lease)
             if lease.left > 0:
                 continue
             wait = lease.wait(now)
-            if wait == 0.0 and error is ClientLimit:
+            if wait == 0.0 and not waits:
                 wait = _RETRY
             if wait > 0.0:
                 self._refuse(call, error, detail, limit_status(name, lease.bucket(now), now, rate), wait)
@@ -101,12 +110,3 @@ class SharedLimits(Checks[Leases]):
                 statuses.append(LimitStatus("quota", quota, DAY, quota - used - 1, self._quotas.left_today))
             call.limit_fields = fields(form, statuses)
         return True
-
-
-def _ahead(rate: Rate, members: int) -> int:
-    return ahead_of(rate.per_second, rate.burst)
-
-
-def _part_of_burst(rate: Rate, members: int) -> int:
-    """Those of all members together are one burst."""
-    return max(1, rate.burst // members)

@@ -3,16 +3,14 @@ other for operators."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from gateway.auth.chain import AuthenticationChain
+from gateway.auth.chain import AuthenticationChain, ClientLimits
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
 from gateway.auth.oauth.once import Once
 from gateway.auth.oauth.tickets import Tickets
 from gateway.auth.store import FILE as AUTH_STORE
 from gateway.auth.stored import StoredCredentials
-from gateway.call import Call, Snapshot
+from gateway.call import Snapshot
 from gateway.core.jwt.issuer import LOCAL
 from gateway.edge.backend.origin import ALONE, Flights, Origins
 from gateway.planes.ground import Ground
@@ -22,13 +20,13 @@ KEYS_POLL = 1.0  # seconds between two looks whether keys are due
 
 
 class Callers:
-    """limit: counts a call of a client that is not known, by its address (ClientLimit). once, flights: what
-    is shared with other processes."""
+    """clients: count the calls of clients that are not known, by address. once, flights: what is shared with
+    other processes."""
 
     def __init__(
         self,
         ground: Ground,
-        limit: Callable[[Call], None],
+        clients: ClientLimits,
         once: Once | None = None,
         flights: Flights = ALONE,
     ) -> None:
@@ -38,7 +36,7 @@ class Callers:
         self.issuers = Issuers(self.credentials, self.origins, now=ground.now, flights=flights)
         self.tickets = Tickets(ground.now, once)
         self.authentication = AuthenticationChain(
-            self.credentials, self.issuers, self.stored, limit, self.tickets
+            self.credentials, self.issuers, self.stored, clients, self.tickets
         )
 
     def load_keys(self) -> None:

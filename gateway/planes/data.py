@@ -92,7 +92,7 @@ class DataPlane:
         self.sharing = Sharing(ground, channel, table)
         self.quotas, self.limits = self.sharing.quotas, self.sharing.limits
         shared = self.sharing
-        self.callers = Callers(ground, self.limits.take_client, shared.once, shared.flights)
+        self.callers = Callers(ground, self.limits, shared.once, shared.flights)
         revocations = self.callers.stored.revocations
         self.lifetimes = Lifetimes(revocations.expires)
         revocations.on_change(self.lifetimes.recheck)
@@ -146,6 +146,8 @@ class DataPlane:
             limit=self.limits.take,
             limit_later=self.limits.take_later,
             limit_client=self.limits.take_client,
+            limit_client_later=self.limits.take_client_later,
+            limit_client_now=self.limits.take_client_now,
             count=self.metrics.call_ended,
             log=self.access_log.write,
             keep=self.recent.call_ended if self.config.recent else lambda call: None,

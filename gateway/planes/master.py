@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
+from gateway.auth.chain import Unlimited
 from gateway.auth.signer import Signer
 from gateway.auth.signing_keys import SigningKeys
 from gateway.call import Call, Snapshot, Target
@@ -75,7 +76,7 @@ class Master:
         self._tasks: list[asyncio.Task[None]] = []
         self._rolling: asyncio.Task[dict[str, Any]] | None = None
         self._roll_again = False
-        self.callers = Callers(self._ground, _unlimited)
+        self.callers = Callers(self._ground, Unlimited())
         self.signer = Signer(folder, config.tokens.issuer, wall)
         self.metrics = Metrics()
         self.services = Services(self._ground, Quotas(folder / QUOTAS, wall))
@@ -342,10 +343,6 @@ class Master:
 
 def _patience(config: ProcessConfig) -> float:
     return config.pre_stop + config.drain + _SPARE
-
-
-def _unlimited(call: Call) -> None:
-    """Operators have limits of their own."""
 
 
 class _NoTarget:

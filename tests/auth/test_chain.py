@@ -36,7 +36,7 @@ class WaitingChain(AuthenticationChain):
         call.head.remember_token(bearer(call.head.authorization))
         known = self._credentials.known(call.head.token)
         if known is None:
-            self._limit_client(call)
+            self._clients.take_client_now(call)
         return known
 
     async def authenticate(self, call: Call) -> Identity:

@@ -7,7 +7,7 @@ Each member is the limits of one process; the book and the time are in the test.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -81,15 +81,31 @@ class Member:
         """Whether a call of the tenant is let through, after a wait if need be."""
         call = self.call(rate, key)
         self.fleet.alone.take(rate, self.fleet.clock.now)
+        taken = self._waits(call, self.limits.take)
+        self.taken += taken
+        self.refused += not taken
+        return taken
+
+    def take_client(self) -> bool:
+        """The same of a call of the client's address."""
+        return self._waits(self.call(None), self.limits.take_client)
+
+    def take_client_now(self) -> bool:
+        """The same of one that cannot wait."""
+        try:
+            self.limits.take_client_now(self.call(None))
+        except ClientLimit:
+            return False
+        return True
+
+    def _waits(self, call: Call, take: Callable[[Call], bool]) -> bool:
         try:
             for _ in range(3):
-                if self.limits.take(call):
-                    self.taken += 1
+                if take(call):
                     return True
                 self.exchange()
-        except TenantLimit as error:
+        except (TenantLimit, ClientLimit) as error:
             assert int(error.headers["Retry-After"]) >= 1
-        self.refused += 1
         return False
 
 
@@ -359,19 +375,31 @@ def test_the_fields_say_what_the_book_says() -> None:
     assert left == 5  # of ten, five were taken
 
 
-def test_clients_have_their_part_of_the_burst_at_once_and_wait_for_nothing() -> None:
+def test_calls_of_a_client_that_can_wait_get_one_burst_wherever_they_come() -> None:
+    for spread in (1, 2):
+        fleet = Fleet(2, client=Rate(1, 10))
+        taken = [fleet.members[number % spread].take_client() for number in range(12)]
+        assert taken == [True] * 10 + [False] * 2
+
+
+def test_calls_of_a_client_that_cannot_wait_have_their_part_of_the_burst_at_once() -> None:
     fleet = Fleet(2, client=Rate(1, 10))
     for member in fleet.members:
         member.take(Rate(1, 1))
         member.exchange()
     member = fleet.members[1]
     assert member.rates.members == 2
-    taken = 0
-    with pytest.raises(ClientLimit):
-        for _ in range(20):
-            member.limits.take_client(member.call(None))
-            taken += 1
-    assert taken == 5
+    assert [member.take_client_now() for _ in range(20)].count(True) == 5
+
+
+@pytest.mark.parametrize("spread", [1, 2])
+def test_calls_of_a_client_that_cannot_wait_are_not_refused_below_its_rate(spread: int) -> None:
+    fleet = Fleet(2, client=Rate(20, 20))
+    for number in range(100):
+        fleet.clock.now += 1 / 15
+        assert fleet.members[number % spread].take_client_now()
+        for member in fleet.members:
+            member.exchange()
 
 
 def steps() -> Iterator[Any]:

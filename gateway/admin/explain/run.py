@@ -18,7 +18,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.admin.explain import credential
 from gateway.admin.explain.certificate import Showing, Shown
-from gateway.auth.chain import AuthenticationChain
+from gateway.auth.chain import AuthenticationChain, Unlimited
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
 from gateway.auth.oauth.tickets import Tickets
@@ -108,9 +108,7 @@ class Asking:
         credentials, self._origins = Credentials(), Origins()
         self._stored = StoredCredentials(store)
         self.issuers = Issuers(credentials, self._origins)
-        self.chain = AuthenticationChain(
-            credentials, self.issuers, self._stored, lambda call: None, Tickets()
-        )
+        self.chain = AuthenticationChain(credentials, self.issuers, self._stored, Unlimited(), Tickets())
 
     @asynccontextmanager
     async def of(self, local: Issuer | None, others: Mapping[str, Issuer]) -> AsyncIterator[None]:
@@ -215,7 +213,9 @@ def _policies(snapshot: Snapshot, chain: AuthenticationChain, via: Via | None) -
         peek=chain.peek,
         limit=lambda call: True,
         limit_later=_asks_nobody,
-        limit_client=lambda call: None,
+        limit_client=lambda call: True,
+        limit_client_later=_asks_nobody,
+        limit_client_now=lambda call: None,
         count=lambda call: None,
         log=lambda call: None,
         keep=lambda call: None,

@@ -11,7 +11,7 @@ from gateway.admin.body import Members, json_response
 from gateway.admin.explain import certificate, credential
 from gateway.admin.explain.rows import explanation
 from gateway.admin.explain.run import run
-from gateway.auth.chain import AuthenticationChain
+from gateway.auth.chain import AuthenticationChain, Unlimited
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
 from gateway.auth.oauth.tickets import Tickets
@@ -44,9 +44,7 @@ class _Explaining:
     def __init__(self, view: View) -> None:
         self._view = view
         self._known = Credentials()
-        self._chain = AuthenticationChain(
-            self._known, view.issuers, view.stored, lambda call: None, Tickets()
-        )
+        self._chain = AuthenticationChain(self._known, view.issuers, view.stored, Unlimited(), Tickets())
 
     async def page(self, request: web.Request) -> web.Response:
         """The members: method (GET), path (with a query, or a URL), host, token (of an issuer, or an API
