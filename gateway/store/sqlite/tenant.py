@@ -213,7 +213,7 @@ class SQLiteTenantStore(BaseTenantStore):
     async def _submit(self, operation: Operation) -> Any:
         file = await self._services.files.acquire(self._name)
         try:
-            settled = file.write(operation)
+            settled = file.writes.submit(operation)
         finally:
             self._services.files.release(file)
         return await settled

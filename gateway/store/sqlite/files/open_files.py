@@ -1,7 +1,7 @@
 """The tenants' open files: at most so many at a time, the least recently used closed first.
 
-A file in use is never closed: `acquire` counts a user and `release` takes it back, on the event loop.
-When all are in use, the next tenant waits.
+A file in use is never closed: by users, whom `acquire` counts and `release` takes back, or by writes, until
+they are settled. When all are in use, the next tenant waits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
 from gateway.store.json.large import Jobs
@@ -22,7 +21,6 @@ from gateway.store.sqlite import documents, errors
 from gateway.store.sqlite.files import moves
 from gateway.store.sqlite.files.connections import open_reader, open_writer
 from gateway.store.sqlite.write.group_commit import Writes
-from gateway.store.sqlite.write.transaction import Operation
 from gateway.store.sqlite.write.writers import Writers
 
 MAX_LOG_BYTES = 64 * 1024 * 1024  # of a file's log, beside as many bytes as the file has
@@ -33,7 +31,10 @@ _READER_PAGES_KIB = 1024  # that a reader keeps in memory; the system's own cach
 
 
 class TenantFile:
-    """One open file: the connection that writes, one for reads on the event loop, some for reader threads."""
+    """One open file: the connection that writes, one for reads on the event loop, some for reader threads.
+    writes: its queue, once it has started."""
+
+    writes: Writes
 
     def __init__(self, path: Path, writer: sqlite3.Connection, inline: sqlite3.Connection) -> None:
         self.path = path
@@ -45,7 +46,6 @@ class TenantFile:
         self.inline_given_up = 0  # how many, one after the other
         self._writer = writer
         self._readers: deque[sqlite3.Connection] = deque()  # appended to and popped from by threads
-        self._writes: Writes | None = None
 
     @classmethod
     def open(cls, path: Path, max_bytes: int | None, *, moved_too: bool = False) -> TenantFile:
@@ -74,28 +74,27 @@ class TenantFile:
         except OSError as error:
             raise errors.translate_os(error, path) from None
 
-    def start(self, files: Files, writers: Writers) -> None:
+    def start(self, files: Files) -> None:
         """Begin to take writes, on the event loop."""
-        self._writes = Writes(
+        name = self.path.stem
+        self.writes = Writes(
             self._writer,
             self.path,
-            writers,
-            on_settled=lambda: files.release(self),
-            on_broken=lambda: files.detach(self),
-            on_changed=lambda: files.changed(self.path.stem),
-            on_committed=lambda: files.committed(self.path.stem),
-            on_log_full=lambda: files.log_full(self.path.stem),
+            files.writers,
+            on_idle=partial(files.let_go, self),
+            on_broken=partial(files.detach, self),
+            on_changed=partial(files.changed, name),
+            on_committed=partial(files.committed, name),
+            on_log_full=partial(files.log_full, name),
             max_log=files.max_log,
-            run_job=partial(files.jobs.wait, self.path.stem),
-            check=partial(files.check_moved, self._writer, self.path.stem),
+            run_job=partial(files.jobs.wait, name),
+            check=partial(files.check_moved, self._writer, name),
         )
 
-    def write(self, operation: Operation) -> asyncio.Future[Any]:
-        """Queue a write; the file has one user more until it is settled."""
-        assert self._writes is not None
-        future = self._writes.submit(operation)
-        self.users += 1
-        return future
+    @property
+    def in_use(self) -> bool:
+        """Whether it has a user, or a write that is not settled."""
+        return self.users > 0 or self.writes.busy
 
     async def begin_query(self, timeout: float) -> None:
         """Wait, for so many seconds at most, until few of the tenant's queries have begun; `end_query` ends
@@ -203,8 +202,8 @@ class Files:
         committed: Callable[[str], None],
         log_full: Callable[[str], None],
     ) -> None:
-        """Call these from now on, with the tenant's name: after a commit of changes for feeds, on the event
-        loop and in the writer thread, and when the log is full."""
+        """To be called of all files that are opened from now on, with the tenant's name: after a commit of
+        changes for feeds, on the event loop and in the writer thread, and when the log is full."""
         self.changed, self.committed, self.log_full = changed, committed, log_full
 
     def check_moved(self, connection: sqlite3.Connection, name: str) -> None:
@@ -264,28 +263,33 @@ class Files:
     def release(self, file: TenantFile) -> None:
         """One user less of a file; see acquire."""
         file.users -= 1
-        if file.users == 0:
-            self._freed.set()
-            if file in self._detached:
-                self._detached.discard(file)
-                self._close(file)
+        self.let_go(file)
+
+    def let_go(self, file: TenantFile) -> None:
+        """Unless a file is in use, it may be closed from now on; one that is broken is."""
+        if file.in_use:
+            return
+        self._freed.set()
+        if file in self._detached:
+            self._detached.discard(file)
+            self._close(file)
 
     def detach(self, file: TenantFile) -> None:
         """Let a broken file go: the next acquire opens it anew, its last user closes it."""
         if self._open.get(file.path.stem) is not file:
             return
         del self._open[file.path.stem]
-        if file.users:
+        if file.in_use:
             self._detached.add(file)
         else:
             self._close(file)
 
     async def close(self) -> None:
-        """Wait for every user, then close every file."""
+        """Wait until none is in use, then close every file."""
         self._closed = True
         while self._opening:
             await asyncio.wait([opening.task for opening in self._opening.values() if opening.task])
-        while self._detached or any(file.users for file in self._open.values()):
+        while self._detached or any(file.in_use for file in self._open.values()):
             self._freed.clear()
             await self._freed.wait()
         while self._open:
@@ -314,7 +318,7 @@ class Files:
         try:
             opened = partial(TenantFile.open, path, self._max_bytes, moved_too=self._moved_too)
             file = await self._loop.run_in_executor(self.writers.opening, opened)
-            file.start(self, self.writers)
+            file.start(self)
             # Counted here and not by the waiters: until they run, the file might be closed again.
             file.users = opening.waiting
             opening.file = self._open[name] = file
@@ -330,7 +334,7 @@ class Files:
             return True
         if not self._closing:
             for name, file in self._open.items():
-                if file.users == 0:
+                if not file.in_use:
                     del self._open[name]
                     self._close(file)
                     break

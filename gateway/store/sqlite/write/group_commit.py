@@ -67,7 +67,7 @@ class Group:
 class Writes:
     """The queue of writes of one file. Its methods are called on the event loop only.
 
-    on_settled: called once for each submitted write, after its outcome is known. on_broken: called when
+    busy: whether a write is not settled; on_idle: called when none is any more. on_broken: called when
     the file should be let go. on_changed: called after a commit that feeds have something to read of;
     on_committed: the same before that, in the writer thread.
     on_log_full: called when the log has more than max_log bytes beside those of the file: whoever reads it
@@ -79,7 +79,7 @@ class Writes:
         connection: sqlite3.Connection,
         path: Path,
         writers: Writers,
-        on_settled: Callable[[], None],
+        on_idle: Callable[[], None],
         on_broken: Callable[[], None],
         on_changed: Callable[[], None],
         on_committed: Callable[[], None],
@@ -93,7 +93,7 @@ class Writes:
         self._path = path
         self._writers = writers
         self._seat_task: asyncio.Task[None] | None = None
-        self._on_settled = on_settled
+        self._on_idle = on_idle
         self._on_broken = on_broken
         self._on_changed = on_changed
         self._on_committed = on_committed
@@ -102,7 +102,7 @@ class Writes:
         self._run_job = run_job
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
-        self._busy = False
+        self.busy = False
 
     def submit(self, operation: Operation) -> asyncio.Future[Any]:
         """Queue a write. Cancelling the future does not take the write back.
@@ -116,8 +116,8 @@ class Writes:
             self._waiting.append((operation, future))
         else:
             raise StoreUnavailable("Too many writes of this tenant are waiting.")
-        if not self._busy:
-            self._busy = True
+        if not self.busy:
+            self.busy = True
             # In the loop's next turn, so that what arrives in this one is in the same group.
             self._loop.call_soon(self._begin_group)
         return future
@@ -170,11 +170,12 @@ class Writes:
                     future.set_result(settled.result)
                 else:
                     future.set_exception(settled.error)
-            self._on_settled()
-        self._busy = bool(self._waiting)
-        if self._busy and group.is_log_full:
+        self.busy = bool(self._waiting)
+        if not self.busy:
+            self._on_idle()
+        elif group.is_log_full:
             self._loop.call_later(LOG_PAUSE, self._begin_group)
-        elif self._busy:
+        else:
             self._begin_group()
 
     def _group_error(self, error: BaseException) -> GatewayError:

@@ -68,7 +68,7 @@ class LongWrites:
 
     async def _turn(self, file: TenantFile, begin: Callable[[Transaction], T | None], quota: Quota) -> T:
         while True:
-            begun: T | None = await file.write(Operation(begin, quota, alone=True))
+            begun: T | None = await file.writes.submit(Operation(begin, quota, alone=True))
             if begun is not None:
                 return begun
             if self._files.closed:
@@ -99,5 +99,5 @@ class LongWrites:
 
     async def _next(self, file: TenantFile, operation: Callable[[Transaction], T]) -> T:
         await asyncio.sleep(PAUSE_SECONDS)
-        result: T = await file.write(Operation(operation, alone=True, taken=True))
+        result: T = await file.writes.submit(Operation(operation, alone=True, taken=True))
         return result

@@ -126,7 +126,7 @@ class Sweeper(PeriodicTask):
             finally:
                 self._files.release(file)
         while self._files.is_open(file.path.stem, file) and is_needed(file.inline):
-            await file.write(Operation(sweep))
+            await file.writes.submit(Operation(sweep))
 
 
 def is_needed(connection: sqlite3.Connection) -> bool:

@@ -253,7 +253,7 @@ async def test_a_ttl_takes_hold_document_by_document_and_all_come_back_when_it_f
     assert store._services is not None
     file = store._services.files.get("acme")
     assert file is not None and not sweep.is_needed(file.inline)
-    await file.write(Operation(sweep.sweep))
+    await file.writes.submit(Operation(sweep.sweep))
     assert not building.done() and await SQLiteOperator(tmp_path).verify(ACME) == ()
     with pytest.raises(UniqueConflict):
         await building
@@ -348,7 +348,7 @@ async def test_documents_with_an_end_are_swept_from_a_collection_that_came_meanw
     assert store._services is not None
     file = store._services.files.get("acme")
     assert file is not None and sweep.is_needed(file.inline)
-    await file.write(Operation(sweep.sweep))
+    await file.writes.submit(Operation(sweep.sweep))
     assert (await tenant.collection("c")).documents == 1 and await clean(tmp_path)
 
 

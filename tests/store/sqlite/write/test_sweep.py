@@ -47,7 +47,7 @@ async def sweep(store: SQLiteDocumentStore) -> int:
     file = await store._services.files.acquire("acme")
     rounds = 0
     while sqlite_sweep.is_needed(file.inline):
-        await file.write(Operation(sqlite_sweep.sweep))
+        await file.writes.submit(Operation(sqlite_sweep.sweep))
         rounds += 1
     store._services.files.release(file)
     return rounds

@@ -38,7 +38,7 @@ async def test_a_group_of_writes_takes_a_seat_in_its_turn_and_is_charged_for_its
     files = Files(tmp_path, writers, 2, None)
     file = await files.acquire("acme")
     others = [await writers.seats.take(f"other-{number}") for number in range(THREADS)]
-    written = [file.write(Operation(lambda transaction: None)) for _ in range(3)]
+    written = [file.writes.submit(Operation(lambda transaction: None)) for _ in range(3)]
     for _ in range(10):
         await asyncio.sleep(0)
     assert writers.seats.waiting == 1, "a tenant waits for one writer, however much it writes"
@@ -64,7 +64,7 @@ async def test_a_file_is_opened_while_all_writers_write(tmp_path: Path) -> None:
     def until_told(transaction: Transaction) -> None:
         asyncio.run_coroutine_threadsafe(ends.wait(), loop).result()
 
-    writing = [file.write(Operation(until_told)) for file in noisy]
+    writing = [file.writes.submit(Operation(until_told)) for file in noisy]
     quiet = await asyncio.wait_for(files.acquire("quiet"), 30)
     ends.set()
     await asyncio.gather(*writing)
