@@ -1,6 +1,6 @@
 """Workers are killed under load: `kill -9` again and again, while a backend counts what is inside it.
 
-    python -m tests.faults.worker_kills FOLDER KILLS [WORKERS]
+    python -m tests.faults.worker_kills FOLDER KILLS [WORKERS] [--shared redis://...]
 
 A gateway with workers, and a backend of 8 threads that takes note of the most requests that it ever had at
 once; clients keep twice as many under way. Each kill is of a random worker at a random moment. Prints one
@@ -133,13 +133,20 @@ def _children(pid: int) -> list[int]:
 
 
 def run(
-    folder: Path, kills: int, workers: int = 2, seed: int = 1, say: Callable[[str], None] = lambda text: None
+    folder: Path,
+    kills: int,
+    workers: int = 2,
+    seed: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+    shared: str = "",
 ) -> dict[str, Any]:
-    """What the line says. folder: made, if it is not there."""
+    """What the line says. folder: made, if it is not there. shared: `[shared] uri`, "" for none."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = random.Random(seed)
     backend = CountingBackend(folder / "backend.sock", chance)
     serving = Serving(folder, _ROUTING.format(folder / "backend.sock"), f"workers = {workers}")
+    if shared:
+        serving.conf.write_text(f"{serving.conf.read_text()}\n[shared]\nuri = {shared}\n")
     recoveries: list[float] = []
     try:
         with serving.started() as process:
@@ -195,12 +202,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the gateway and the backend; made, if it is not there")
     parser.add_argument("kills", type=count, help=f"one every {_CALM:g} s")
     parser.add_argument("workers", type=count, nargs="?", default=2, help="default 2")
+    parser.add_argument("--shared", metavar="URI", default="", help="of the Redis that keeps the seats")
     given = parser.parse_args()
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    print(json.dumps(run(given.folder.absolute(), given.kills, given.workers, say=say)))
+    done = run(given.folder.absolute(), given.kills, given.workers, say=say, shared=given.shared)
+    print(json.dumps(done))
 
 
 def count(text: str) -> int:
