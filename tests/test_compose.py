@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -232,6 +233,54 @@ def test_the_address_of_the_proxy_in_front_and_no_other_may_say_who_a_client_is(
         assert address not in ip_network(given["ip_range"]), "another container could get it first"
     proxy = (ROOT / "config/compose/haproxy.cfg").read_text()
     assert "set-header X-Forwarded-For %[src]" in proxy and "del-header x-forwarded- -m beg" in proxy
+
+
+def test_zookeeper_keeps_its_data_in_the_volumes_and_listens_where_the_gateways_ask() -> None:
+    """The image writes a config where it finds none, into a folder that is read-only here."""
+    volumes = [volume.split(":") for volume in ALL["zookeeper"]["volumes"]]
+    (mounted,) = [volume for volume in volumes if volume[0].startswith("./")]
+    assert mounted[1:] == ["/conf/zoo.cfg", "ro"]
+    lines = (ROOT / mounted[0]).read_text().splitlines()
+    told = dict(line.split("=") for line in lines if not line.startswith("#"))
+    kept = {volume[1] for volume in volumes if volume[0] in COMPOSE["volumes"]}
+    assert {told["dataDir"], told["dataLogDir"]} == kept
+    cluster = process_config.load(str(ROOT / "config/compose/cluster.conf"))
+    assert cluster.live.servers == (f"zookeeper:{told['clientPort']}",)
+
+
+def test_no_folder_of_an_image_is_hidden_by_memory_with_a_mode_of_its_own() -> None:
+    """Some runtimes keep the mode of the folder that is there, so who may write is not ours to say."""
+    for service in ALL.values():
+        assert not [folder for folder in service.get("tmpfs", []) if ":" in folder]
+
+
+def test_haproxy_lets_requests_end_and_is_not_killed_while_it_does() -> None:
+    proxy = (ROOT / "config/compose/haproxy.cfg").read_text()
+    (seconds,) = re.findall(r"hard-stop-after (\d+)s", proxy)
+    assert int(seconds) == process_config.load(str(ROOT / "config/compose/cluster.conf")).drain
+    assert int(ALL["haproxy"]["stop_grace_period"].rstrip("s")) > int(seconds)
+
+
+def test_haproxy_starts_where_it_may_have_few_files(tmp_path: Path) -> None:
+    """A daemon gives containers a limit of its own, which they cannot raise."""
+    if shutil.which("haproxy") is None:
+        pytest.skip("haproxy is not installed")
+    port = free_port()
+    text = (ROOT / "config/compose/haproxy.cfg").read_text().replace("bind :8080", f"bind 127.0.0.1:{port}")
+    (tmp_path / "haproxy.cfg").write_text(re.sub(r"(server \w+) [\d.]+:", r"\1 127.0.0.1:", text))
+    command = ["sh", "-c", 'ulimit -n 1000 && exec haproxy -db -f "$0"', str(tmp_path / "haproxy.cfg")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ended_or_listens() -> bool:
+        with socket.socket() as client:
+            return process.poll() is not None or client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        poll(ended_or_listens)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_haproxy_takes_its_config() -> None:
