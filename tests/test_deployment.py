@@ -210,7 +210,13 @@ def test_the_stack_mounts_a_clean_config_at_the_paths_that_it_names() -> None:
         file = stack["configs"][one["source"]]["file"]
         assert (SWARM / file).exists() and one["target"] == f"/config/{Path(file).name}"
         assert "VERSION" in stack["configs"][one["source"]]["name"]  # one that is there cannot be changed
-    assert gateway["secrets"][0]["target"] == config.keys
+    keys, identity = (one["target"] for one in gateway["secrets"])
+    assert keys == config.keys
+    assert f"cp -f {identity} {config.data}/ && exec gateway serve " in gateway["command"][-1]
+    assert [one["name"] for one in stack["secrets"].values()] == ["gateway_keys", "gateway_identity"]
+    told = stack["services"]["hello"]["environment"]
+    assert told["GATEWAY_IDENTITY_ISSUER"] == config.tokens.issuer
+    assert told["GATEWAY_IDENTITY_KEYS"].startswith(f"http://tasks.gateway:{config.listen[0].port}/")
     assert gateway["ports"][0]["target"] == config.listen[0].port
     assert f":{config.admin[0].port}/readyz" in gateway["healthcheck"]["test"][1]
     assert int(gateway["stop_grace_period"].rstrip("s")) > config.pre_stop + config.drain
