@@ -24,6 +24,13 @@ class Exchange(Protocol):
     def wait(self) -> Future[None]: ...
 
 
+class SharedCounts(DailyCounts, Protocol):
+    """See limits/shared_quotas.py."""
+
+    def asks(self, tenant: str, quota: int) -> bool: ...
+    def ask(self, tenant: str, quota: int) -> None: ...
+
+
 class SharedLimits(Checks[Leases]):
     """All limits of one of several processes. chance: random, 0 to 1.
 
@@ -35,12 +42,13 @@ class SharedLimits(Checks[Leases]):
         self,
         exchange: Exchange,
         rates: SharedRates,
-        quotas: DailyCounts,
+        quotas: SharedCounts,
         now: Callable[[], float] = monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._exchange = exchange
         self._rates = rates
+        self._shared_quotas = quotas
 
         def kind(prefix: str, capacity: int) -> Leases:
             return Leases(rates, prefix, capacity)
@@ -87,13 +95,17 @@ class SharedLimits(Checks[Leases]):
             if wait > 0.0:
                 self._refuse(call, error, detail, limit_status(name, lease.bucket(now), now, rate), wait)
             short.append(lease)
+        asks = False
         if quota:
             used = self._quotas.used(tenant)
             if used >= quota:
                 self._refuse_quota(call, error, quota)
-        if short:
+            asks = self._shared_quotas.asks(tenant, quota)
+        if short or asks:
             for lease in short:
                 self._rates.ask(lease)
+            if asks:
+                self._shared_quotas.ask(tenant, quota)
             return False
         if quota:
             self._quotas.count(tenant)

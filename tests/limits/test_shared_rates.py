@@ -37,6 +37,12 @@ class NoQuota:
     def count(self, tenant: str) -> None:
         raise AssertionError("nothing has a quota")
 
+    def asks(self, tenant: str, quota: int) -> bool:
+        return False
+
+    def ask(self, tenant: str, quota: int) -> None:
+        raise AssertionError("nothing has a quota")
+
 
 class Member:
     """One process. down: its exchange does not respond."""

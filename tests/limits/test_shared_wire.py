@@ -61,10 +61,10 @@ async def test_two_gateways_share_a_burst_and_a_quota_and_go_on_without_redis(tm
 
 
 @pytest.mark.whole
-def test_two_workers_give_a_burst_as_one_process_would(tmp_path: Path) -> None:
+def test_two_workers_give_a_burst_and_a_quota_as_one_process_would(tmp_path: Path) -> None:
     routing = """
 version: 1
-tenants: { acme: { rate_limit: { rate: 1/h, burst: 20 } } }
+tenants: { acme: { rate_limit: { rate: 1/h, burst: 20 } }, globex: { quota: 5/day } }
 backends: { nobody: { kind: http, addresses: ['http://127.0.0.1:1'] } }
 routes:
   - { name: docs, path: '/docs/{rest*}', strip: /docs, target: documents }
@@ -73,16 +73,18 @@ routes:
     serving = Serving(tmp_path, routing, "workers = 2")
     with serving.started() as process:
         serving.until_ready(process)
-        token = sign(
-            {"iss": "gateway", "aud": "gateway", "tenant": "acme", "sub": "a", "scope": "documents:read"}
-            | {"exp": 4_000_000_000},
-            signing_key(read_keys(tmp_path / "var" / "keys.jwks", harness.RULE.algorithms)),
+        key = signing_key(read_keys(tmp_path / "var" / "keys.jwks", harness.RULE.algorithms))
+        claims = {"iss": "gateway", "aud": "gateway", "sub": "a", "scope": "documents:read"}
+        acme, globex = (
+            sign({**claims, "tenant": tenant, "exp": 4_000_000_000}, key) for tenant in ("acme", "globex")
         )
         found: Counter[int] = Counter()
-        for path, calls in (("/docs/things/1", 60), ("/open", 30)):
+        for path, token, calls in (
+            ("/docs/things/1", acme, 60), ("/docs/things/1", globex, 15), ("/open", acme, 30),
+        ):  # fmt: skip
             for _ in range(calls):
                 connection = http.client.HTTPConnection(urlsplit(serving.public).netloc, timeout=30)
                 connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
                 found[connection.getresponse().status] += 1
                 connection.close()
-    assert found == {404: 20, 503: 10, 429: 40 + 20}, serving.log.read_text()
+    assert found == {404: 20 + 5, 503: 10, 429: 40 + 10 + 20}, serving.log.read_text()

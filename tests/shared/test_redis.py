@@ -104,16 +104,18 @@ async def test_nodes_together_get_one_burst(tmp_path: Path) -> None:
 async def test_quotas_are_counted_together_and_outlive_the_loss_of_the_server(tmp_path: Path) -> None:
     async with redis_server(tmp_path) as server, engines(server.uri, "a", "b") as (one, other):
         today = int(await clock(server) // 86400)
-        assert (await one.exchange({"quotas": {"acme": (today, 5, 0)}}))["quotas"] == {"acme": 5}
-        assert (await other.exchange({"quotas": {"acme": (today, 3, 0)}}))["quotas"] == {"acme": 8}
+        assert (await one.exchange({"quotas": {"acme": (today, 5, 0, 0, 0)}}))["quotas"] == {"acme": (5, 0)}
+        assert (await other.exchange({"quotas": {"acme": (today, 3, 0, 2, 9)}}))["quotas"] == {"acme": (9, 1)}
         await server.say("FLUSHALL")
-        assert (await other.exchange({"quotas": {"acme": (today, 1, 8)}}))["quotas"] == {"acme": 9}
-        assert (await other.exchange({"quotas": {"acme": (today - 1, 1, 100)}}))["quotas"] == {"acme": 10}
+        assert (await other.exchange({"quotas": {"acme": (today, 1, 8, 0, 0)}}))["quotas"] == {"acme": (9, 0)}
+        yesterdays = {"acme": (today - 1, 1, 100, 0, 0)}
+        assert (await other.exchange({"quotas": yesterdays}))["quotas"] == {"acme": (10, 0)}
 
 
 async def test_what_is_kept_has_an_end_and_lies_in_one_slot(tmp_path: Path) -> None:
     async with redis_server(tmp_path) as server, engines(server.uri, "a", prefix="shop") as (engine,):
-        await engine.exchange({"rates": {"tenant acme": Asked(1, 5, want=1)}, "quotas": {"acme": (1, 1, 0)}})
+        rated, counted = {"tenant acme": Asked(1, 5, want=1)}, {"acme": (1, 1, 0, 0, 0)}
+        await engine.exchange({"rates": rated, "quotas": counted})
         for key in ("members", "rate:tenant acme", "quota:acme"):
             assert (await server.say("EXISTS", f"{{shop}}:{key}")) == b":1\r\n"
             assert int((await server.say("TTL", f"{{shop}}:{key}"))[1:]) > 0

@@ -12,12 +12,22 @@ _MOST = 10**15
 
 
 class Counted(NamedTuple):
-    """What a member reports of a tenant. day: since the epoch, as it has it. new: requests not told yet.
-    known: in all, of what was told."""
+    """What a member reports of a tenant. day: since the epoch, as it has it. new: requests not told yet, less
+    those that were granted and not used. known: in all, of what was told. want: requests that wait to be
+    counted, of a quota of so many."""
 
     day: int
     new: int
     known: int
+    want: int = 0
+    quota: int = 0
+
+
+class Total(NamedTuple):
+    """requests: today, in all, with those granted now."""
+
+    requests: int
+    granted: int
 
 
 class Counts(Protocol):
@@ -34,13 +44,15 @@ class QuotaBook:
         self._counts = counts
 
     def exchange(self, member: str, report: Body, now: float) -> Body:
-        """See `Book`. A report is {tenant: Counted}; a grant {tenant: requests today, in all}."""
-        found: dict[str, int] = {}
+        """See `Book`. A report is {tenant: Counted}; a grant {tenant: Total}."""
+        found: dict[str, Total] = {}
         for tenant, given in report.items():
             counted = counted_of(given)
-            self._counts.used(tenant)  # may begin a day
-            self._counts.count(tenant, counted.new)
-            found[tenant] = self._counts.used(tenant)
+            used = self._counts.used(tenant) + counted.new  # asked first: it may begin a day
+            granted = max(0, min(counted.want, counted.quota - used))
+            if counted.new + granted:
+                self._counts.count(tenant, counted.new + granted)
+            found[tenant] = Total(used + granted, granted)
         return found
 
     def gone(self, member: str, now: float) -> None:
@@ -51,13 +63,19 @@ def counted_of(given: object) -> Counted:
     """A member's report of a tenant, as it came. Raises ValueError."""
     if not isinstance(given, list | tuple) or len(given) != len(Counted._fields):
         raise ValueError("no count of a tenant")
-    if not all(isinstance(number, int) and 0 <= number < _MOST for number in given):
+    if not all(isinstance(number, int) and -_MOST < number < _MOST for number in given):
         raise ValueError("no count of a tenant")
     return Counted(*given)
 
 
-def totals_of(grant: Mapping[str, object]) -> dict[str, int]:
+def totals_of(grant: Mapping[str, object]) -> dict[str, Total]:
     """A grant, as it came. Raises ValueError."""
-    if not all(isinstance(total, int) and 0 <= total < _MOST for total in grant.values()):
-        raise ValueError("no totals of tenants")
-    return {tenant: int(str(total)) for tenant, total in grant.items()}
+    return {tenant: _total_of(given) for tenant, given in grant.items()}
+
+
+def _total_of(given: object) -> Total:
+    if not isinstance(given, list | tuple) or len(given) != len(Total._fields):
+        raise ValueError("no total of a tenant")
+    if not all(isinstance(number, int) and -_MOST < number < _MOST for number in given):
+        raise ValueError("no total of a tenant")
+    return Total(*given)

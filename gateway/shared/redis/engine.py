@@ -186,7 +186,7 @@ class RedisEngine:
         self._here(reply[0].decode(), int(reply[1]), int(reply[2]))
         rest = iter(reply[3:])
         granted = {key: (float(next(rest)), float(next(rest)), float(next(rest))) for key in rated}
-        totals = {key: int(next(rest)) for key in counted}
+        totals = {key: quotas.Total(int(next(rest)), int(next(rest))) for key in counted}
         grant = {"members": self.members, "epoch": self._epoch, "keys": granted}
         leased = {key: json.loads(next(rest)) for key in pools}
         self._kept.granted(holder, leased)

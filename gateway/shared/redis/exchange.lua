@@ -7,10 +7,10 @@
 --       the start of its process, which of its processes holds seats, the number of this exchange, the number of
 --       exchanges in this epoch that it knows of;
 --       for each rate per_second, burst, credit, back, want, owed;
---       for each quota the day, its requests not told yet, those that were known;
+--       for each quota the day, its requests not told yet, those that were known, those that wait, the quota;
 --       for each pool its report, as JSON.
 -- Gives the epoch, the number of members and of exchanges, then for each rate tokens, owed, wait, then for each
--- quota its total, then for each pool its grant, as JSON.
+-- quota its total and what is granted of it, then for each pool its grant, as JSON.
 local SLICE, SHORT, DEBTORS, ROUNDING, SETTLE, SETTLE_SEATS = 0.1, 0.005, 16, 1e-9, 1.0, 1.5
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
@@ -71,7 +71,8 @@ end
 
 local today, at = math.floor(now / 86400), 11 + 6 * rates
 for i = 3 + rates, 2 + rates + quotas do
-  local day, new, known = argument(at), argument(at + 1), argument(at + 2)
+  local day, new, known, want, quota =
+    argument(at), argument(at + 1), argument(at + 2), argument(at + 3), argument(at + 4)
   local stored = redis.call('HMGET', KEYS[i], 'day', 'requests')
   local total = 0
   if tonumber(stored[1] or '-1') == today then
@@ -81,10 +82,13 @@ for i = 3 + rates, 2 + rates + quotas do
     total = math.max(total, known)
   end
   total = total + new
+  local granted = math.max(0, math.min(want, quota - total))
+  total = total + granted
   redis.call('HSET', KEYS[i], 'day', today, 'requests', string.format('%.0f', total))
   redis.call('EXPIRE', KEYS[i], 2 * 86400)
   table.insert(reply, string.format('%.0f', total))
-  at = at + 3
+  table.insert(reply, string.format('%.0f', granted))
+  at = at + 5
 end
 
 local incarnations = {}
