@@ -44,7 +44,7 @@ class Requests:
                 f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
                 lines,
                 self._signed(call, target) if self._signer is not None else b"",
-                self._via.request(call.old),
+                self._via.request_lines[call.old],
                 f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.received_at:.3f}\r\n".encode(),
                 b"X-Request-Deadline: t=%.3f\r\n" % (call.received_at + total) if total else b"",
                 coding,

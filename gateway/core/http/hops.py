@@ -33,9 +33,10 @@ def pseudonym(secret: bytes) -> str:
 
 class Via:
     """What this gateway adds, and its loop check. responses: whether responses carry it too. loops: how often
-    a request may come back; 0 for never."""
+    a request may come back; 0 for never. request_lines, response_lines: what is added for the backend and for
+    the client, by whether the message came in HTTP/1.0."""
 
-    __slots__ = ("_lines", "_own", "_responses", "loops", "name")
+    __slots__ = ("_own", "loops", "name", "request_lines", "response_lines")
 
     def __init__(self, name: str, *, responses: bool = True, loops: int = 0) -> None:
         self.name = name
@@ -44,16 +45,8 @@ class Via:
             rf"(?:^|,)[ \t]*(?:[!-+\--.0-~]+/)?[!-+\--.0-~]+[ \t]+{re.escape(name)}(?=[ \t]*(?:,|$))",
             re.ASCII | re.IGNORECASE,
         )
-        self._lines = tuple(f"Via: 1.{minor} {name}\r\n".encode() for minor in (1, 0))
-        self._responses = self._lines if responses else (b"", b"")
-
-    def request(self, old: bool) -> bytes:
-        """The line for the backend. old: the client speaks HTTP/1.0."""
-        return self._lines[old]
-
-    def response(self, old: bool) -> bytes:
-        """The line for the client, or nothing. old: the backend speaks HTTP/1.0."""
-        return self._responses[old]
+        self.request_lines = tuple(f"Via: 1.{minor} {name}\r\n".encode() for minor in (1, 0))
+        self.response_lines = self.request_lines if responses else (b"", b"")
 
     def check(self, values: Sequence[str]) -> None:
         """Raises LoopDetected when a request with these Via lines has been here too often."""

@@ -67,7 +67,7 @@ def relayed_head(call: Call, head: ResponseHead, via: Via, *, chunked: bool, kee
             b"\r\n",
             b"" if head.dated else date_line(),
             b"" if head.served else b"Server: gateway\r\n",
-            via.response(head.old),
+            via.response_lines[head.old],
             limits,
             call.client_fields,
             framing,
@@ -92,7 +92,7 @@ def upgrade_head(call: Call, head: ResponseHead, lines: bytes, via: Via) -> byte
         (
             _STATUS_LINES[101],
             lines,
-            via.response(head.old),
+            via.response_lines[head.old],
             _common(call.id, dated=head.dated, served=head.served),
             b"\r\n",
         )
