@@ -60,7 +60,7 @@ def test_a_quiet_tenant_keeps_its_seat_when_noisy_ones_come_with_requests_of_man
 ) -> None:
     """What they hold counts at once: their time is known when it is over, and by then all is theirs."""
     rng = random.Random(1)
-    senders = {f"noisy{i}": Sender(evenly(400, 1 + i * 0.0007), near(service, rng)) for i in range(noisy)}
+    senders = {f"noisy{i}": Sender(evenly(100, 1 + i * 0.0007), near(service, rng)) for i in range(noisy)}
     senders["quiet"] = Sender(spaced(0.1, rng), near(0.05, rng))
     simulation = Simulation(FairQueue(8, 1), senders)
     simulation.run(40)
@@ -84,7 +84,7 @@ def test_shares_follow_the_weights_whatever_the_rates(weight: float, reserve: in
         rate = 400 if i == 0 else 20
         senders[f"t{i}"] = Sender(evenly(rate, i * 0.0011), near(0.05, rng), weight if i < 10 else 1.0)
     simulation = Simulation(FairQueue(8, reserve), senders)
-    simulation.run(60)
+    simulation.run(40)
     total = sum(sender.weight for sender in senders.values())
     for name, sender in senders.items():
         assert simulation.share(name, since=10) == pytest.approx(sender.weight / total, rel=0.05), name
