@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gateway.core.errors import BadRequest, NotFound, StoreUnavailable, TenantLimit
-from gateway.store import transfer
+from gateway.store import feeds, transfer
 from gateway.store.filter import parse as filters
 from gateway.store.json.representation import line
 from gateway.store.model import collection as collections
@@ -83,9 +83,10 @@ class Transfers:
 
     async def test_what_was_exported_is_imported_again(self, store: DocumentStore) -> None:
         a, b = store.tenant(ACME), store.tenant(GLOBEX)
-        await a.bulk("c", [Replace(f"{n}", {"n": n, "text": "é\u2028"}) for n in range(450)])
+        count = transfer.BATCH_LINES + 10
+        await a.bulk("c", [Replace(f"{n}", {"n": n, "text": "é\u2028"}) for n in range(count)])
         lines = [raw.decode() for raw in await exported(a)]
-        assert await imported(b, *lines) == [201] * 450
+        assert await imported(b, *lines) == [201] * count
         assert await exported(b) == [raw.encode() for raw in lines]
         assert set(await imported(b, *lines)) == {200}
         assert set(await imported(b, *lines, replacing=False)) == {412}
@@ -171,9 +172,10 @@ class Feeds:
         tenant = store.tenant(ACME)
         async with aclosing(tenant.changes("c")) as feed:
             start = (await anext(feed)).position
-            await tenant.bulk("c", [Create({"n": n}) for n in range(450)])
-            seen = await collect(feed, 450)
-        assert len({change.event for change in seen}) == 450
+            count = feeds.BATCH + 10
+            await tenant.bulk("c", [Create({"n": n}) for n in range(count)])
+            seen = await collect(feed, count)
+        assert len({change.event for change in seen}) == count
         for position, missed in ((start, seen), (seen[99].event, seen[100:]), (seen[-1].event, [])):
             async with aclosing(tenant.changes("c", position)) as feed:
                 assert (await anext(feed)).items == ()
