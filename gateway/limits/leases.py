@@ -8,6 +8,7 @@ what one process would have given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -50,14 +51,17 @@ class Lease:
         self._arrival = 0.0  # when the bucket is full, as the book says
         self._free_at = self._ask_at = 0.0  # when it has one more, and when it is asked again
 
-    def begin(self, now: float, ahead: int) -> None:
+    def begin(self, now: float, ahead: int, waits: bool) -> None:
         """Something is to be taken, and nothing is left. ahead: tokens that may be held before they are used,
-        or be taken on credit where the bucket must be full."""
+        or be taken on credit: by a call that waits where the bucket must be full, by one that cannot as many
+        of them as it must have."""
         self._ahead = ahead
-        if self._may_owe and self._arrival <= now:
+        used = math.ceil(max(0.0, self._arrival - now) * self.rate.per_second)
+        credit = min(ahead, self.rate.burst - used)
+        if self._may_owe and credit > 0 and not (waits and used):
             self._may_owe = False
-            self.left += ahead
-            self._start += ahead
+            self.left += credit
+            self._start += credit
 
     def follow(self, rate: Rate) -> None:
         """The rate is another one since the config changed: what the book said counts no more."""
@@ -177,7 +181,7 @@ class Leases:
         ahead = ahead_of(rate.per_second, rate.burst)
         if not waits:  # those of all members together are one burst
             ahead = max(1, ahead, rate.burst // self._shared.members)
-        lease.begin(now, ahead)
+        lease.begin(now, ahead, waits)
         self._shared.use(lease)
         return lease
 

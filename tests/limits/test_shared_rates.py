@@ -398,6 +398,13 @@ def test_calls_of_a_client_that_cannot_wait_have_their_part_of_the_burst_at_once
     assert [member.take_client_now() for _ in range(20)].count(True) == 5
 
 
+def test_a_call_of_a_client_that_cannot_wait_has_what_those_that_waited_have_left() -> None:
+    fleet = Fleet(1, client=Rate(0.01, 3))
+    member = fleet.members[0]
+    assert member.take_client()
+    assert [member.take_client_now() for _ in range(3)] == [True, True, False]
+
+
 @pytest.mark.parametrize("spread", [1, 2])
 def test_calls_of_a_client_that_cannot_wait_are_not_refused_below_its_rate(spread: int) -> None:
     fleet = Fleet(2, client=Rate(20, 20))
