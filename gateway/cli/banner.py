@@ -64,7 +64,11 @@ def show(gateway: Running, config_path: str, *, with_demo: bool, option: str = "
     rows.append(("process", f"{console.short(config_path)}  ({by} changes it)"))
     rows.append(("data", console.short(config.data)))
     out = console.out
-    out.print(Rule("The gateway is ready", style="green"))
+    live = gateway.live
+    if live.synced:
+        out.print(Rule("The gateway is ready", style="green"))
+    else:
+        out.print(Rule("The gateway serves the last good config", style="yellow"))
     out.print(console.pairs(rows))
     if with_demo and public:
         try:
@@ -74,6 +78,9 @@ def show(gateway: Running, config_path: str, *, with_demo: bool, option: str = "
     if not gateway.store_available:
         text = "\nThe documents' store is not there (see the log). Documents are answered 503 until it is;"
         out.print(Text(f"{text} all else is served.", style="bold red"))
+    if not live.synced:
+        text = f"\n{live.source.name} could not be read yet (see the log). /readyz says 503 until it is."
+        out.print(Text(text, style="bold red"))
     _show_failures(gateway)
     out.print(Rule("Ctrl-C stops all of it", style="green"))
 

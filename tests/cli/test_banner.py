@@ -80,3 +80,13 @@ async def test_a_header_file_that_cannot_be_written_leaves_the_curls_out_too(
         assert "curl" not in out
         assert "no demo token: " in out.replace("\n", "")
         assert "Ctrl-C stops" in out
+
+
+async def test_it_is_not_said_to_be_ready_before_the_source_of_the_config_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with harness.running(tmp_path, ROUTING) as gateway:
+        monkeypatch.setattr(gateway.live, "synced", False)
+        out = shown(gateway, capsys, with_demo=False)
+    assert "is ready" not in out
+    assert "/readyz says 503" in out
