@@ -16,6 +16,7 @@ from gateway.call import Call
 from gateway.core.api_keys import FOREVER, ApiKey, KeySecret, compose, split
 from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity
+from gateway.limits.rates import Limits
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import Backend, RawClient, always, answer
@@ -43,6 +44,22 @@ class WaitingChain(AuthenticationChain):
         self.asked.set()
         await self.answers.wait()
         return await super().authenticate(call)
+
+
+class WaitingLimits(Limits):
+    """Stands for limits that several processes share, of which nothing is held ahead."""
+
+    def take(self, call: Call) -> bool:
+        return False
+
+    async def take_later(self, call: Call) -> None:
+        super().take(call)
+
+    def take_client(self, call: Call) -> bool:
+        return False
+
+    async def take_client_later(self, call: Call) -> None:
+        super().take_client(call)
 
 
 def routing(backend: Backend, **more: Any) -> dict[str, Any]:
@@ -95,11 +112,13 @@ async def test_a_request_is_served_after_the_wait_and_the_next_one_does_not_wait
         assert [heard.body for heard in backend.heard] == [b"hi", b"hi"]
 
 
-@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(("waits", "limits_wait"), [(False, False), (True, False), (False, True)])
 async def test_the_policies_come_in_one_order_whether_it_waits_or_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool, limits_wait: bool
 ) -> None:
     """A request that all of them refuse, and then one that is refused by one less each time."""
+    if limits_wait:
+        monkeypatch.setattr("gateway.planes.shared.sharing.Limits", WaitingLimits)
     if waits:
         monkeypatch.setattr("gateway.planes.callers.AuthenticationChain", WaitingChain)
     seen = []
