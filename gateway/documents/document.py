@@ -18,7 +18,7 @@ from gateway.documents.request.execution import run_to_end
 from gateway.edge.client import body
 from gateway.edge.response import reply
 from gateway.store.json import representation
-from gateway.store.model.document import Document
+from gateway.store.model.write import Create, Delete, Replace, Update, Written
 from gateway.store.port import TenantStore
 
 
@@ -43,9 +43,9 @@ async def create(call: Call, store: TenantStore, collection: str) -> web.StreamR
     _check(call, collection, "POST")
     raw = await content.read(call, content.JSON)
     key = await head.idempotency_key(call, raw)
-    data = await content.members(store, raw, None)
-    document = await run_to_end(call, store.create(collection, data, idempotency=key))
-    return _written(call, collection, document, head.replayed(key), created=True)
+    write = Create(await content.members(store, raw, None))
+    written = await run_to_end(call, store.write(collection, write, key))
+    return _written(call, collection, written, head.replayed(key))
 
 
 async def replace(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
@@ -54,12 +54,9 @@ async def replace(call: Call, store: TenantStore, collection: str, identifier: s
     precondition = head.precondition(call.head)
     raw = await content.read(call, content.JSON)
     key = await head.idempotency_key(call, raw)
-    data = await content.members(store, raw, identifier)
-    written = await run_to_end(
-        call, store.replace(collection, identifier, data, precondition, idempotency=key)
-    )
-    more = head.replayed(key)
-    return _written(call, collection, written.document, more, created=written.created)
+    write = Replace(identifier, await content.members(store, raw, identifier), precondition)
+    written = await run_to_end(call, store.write(collection, write, key))
+    return _written(call, collection, written, head.replayed(key))
 
 
 async def patch(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
@@ -72,11 +69,9 @@ async def patch(call: Call, store: TenantStore, collection: str, identifier: str
         _check(call, collection, "GET")
     raw = await body.read(call)
     key = await head.idempotency_key(call, raw)
-    changes = await content.patch(store, raw, identifier, media_type)
-    document = await run_to_end(
-        call, store.patch(collection, identifier, changes, precondition, idempotency=key)
-    )
-    return _written(call, collection, document, head.replayed(key), created=False)
+    write = Update(identifier, await content.patch(store, raw, identifier, media_type), precondition)
+    written = await run_to_end(call, store.write(collection, write, key))
+    return _written(call, collection, written, head.replayed(key))
 
 
 async def delete(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
@@ -84,7 +79,7 @@ async def delete(call: Call, store: TenantStore, collection: str, identifier: st
     _check(call, collection, "DELETE")
     precondition = head.precondition(call.head)
     key = await head.idempotency_key(call, b"")
-    await store.delete(collection, identifier, precondition, idempotency=key)
+    await store.write(collection, Delete(identifier, precondition), key)
     return reply.empty(204, head.replayed(key))
 
 
@@ -96,10 +91,12 @@ def _check(call: Call, collection: str, action: str) -> None:
 
 
 def _written(
-    call: Call, collection: str, document: Document, more: Mapping[str, str], *, created: bool
+    call: Call, collection: str, written: Written | None, more: Mapping[str, str]
 ) -> web.StreamResponse:
-    """The response of a write. more: its other headers. Without the document also where it is a replay's and
-    has changed since, and where there is no memory for a large one."""
+    """The response of a write, which is no deletion. more: its other headers. Without the document also where
+    it is a replay's and has changed since, and where there is no memory for a large one."""
+    assert written is not None
+    document, created = written.document, written.created
     headers: dict[str, str] = {hdrs.ETAG: document.etag, **more}
     if created:
         headers[hdrs.LOCATION] = f"{head.base_path(call)}/{collection}/{quote(document.id, safe='')}"

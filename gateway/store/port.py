@@ -18,9 +18,9 @@ from gateway.core.model import TenantId
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings
-from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
+from gateway.store.model.document import UNCONDITIONAL, Document, Precondition
 from gateway.store.model.idempotency import IdempotencyKey
-from gateway.store.model.patch import MergePatch, Patch
+from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.model.write import MAX_BULK, NO_QUOTA, Outcome, Quota, Write, Written
 
@@ -70,10 +70,12 @@ class TenantStore(Protocol):
 
     # --- documents ---
 
-    async def create(
-        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
-    ) -> Document:
-        """Store a new document under an id that the store makes (UUIDv7). Gives the document."""
+    async def write(
+        self, collection: str, write: Write, idempotency: IdempotencyKey | None = None
+    ) -> Written | None:
+        """Do a write; gives the document after it, None for a deletion. Raises NotFound for a patch or a
+        deletion of what is not there, PreconditionFailed; for a patch also PatchConflict (409) and
+        Unprocessable (422)."""
         ...
 
     async def read(self, collection: str, identifier: str) -> Document:
@@ -83,42 +85,6 @@ class TenantStore(Protocol):
     def read_now(self, collection: str, identifier: str) -> Document | None:
         """As read, where nothing has to be waited for: a few microseconds. None: something has, so await
         read. Raises NotFound."""
-        ...
-
-    async def replace(
-        self,
-        collection: str,
-        identifier: str,
-        data: Members,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Written:
-        """Store a document under this id, in place of the one that was there. Raises PreconditionFailed."""
-        ...
-
-    async def patch(
-        self,
-        collection: str,
-        identifier: str,
-        patch: Patch,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Document:
-        """Apply a patch; gives the document after it. Raises NotFound, PreconditionFailed, PatchConflict
-        (409), Unprocessable (422)."""
-        ...
-
-    async def delete(
-        self,
-        collection: str,
-        identifier: str,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> None:
-        """Delete a document. Raises NotFound, PreconditionFailed."""
         ...
 
     async def bulk(

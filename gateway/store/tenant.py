@@ -15,11 +15,9 @@ from gateway.store.json.large import Jobs
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings, from_data
 from gateway.store.model.cursor import Cursors
-from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
 from gateway.store.model.idempotency import IdempotencyKey
-from gateway.store.model.patch import Patch
 from gateway.store.model.query import DEFAULT_LIMIT, Page
-from gateway.store.model.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, Written
+from gateway.store.model.write import MAX_BULK, Outcome, Write
 from gateway.store.schema.checks import with_schemas
 
 P = ParamSpec("P")
@@ -45,12 +43,6 @@ class BaseTenantStore(ABC):
     _cursors: Cursors
 
     @abstractmethod
-    async def _write(
-        self, collection: str, write: Write, idempotency: IdempotencyKey | None
-    ) -> Written | None:
-        """Do a write; None: a deletion was done."""
-
-    @abstractmethod
     async def _bulk(
         self, collection: str, writes: Sequence[Write], idempotency: IdempotencyKey | None, *, atomic: bool
     ) -> tuple[Outcome, ...]:
@@ -66,53 +58,6 @@ class BaseTenantStore(ABC):
         return await self._services.jobs.run(self._name, function, *args, **more)
 
     # --- documents ---
-
-    async def create(
-        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
-    ) -> Document:
-        """See port.TenantStore.create."""
-        written = await self._write(collection, Create(data), idempotency)
-        assert written is not None
-        return written.document
-
-    async def replace(
-        self,
-        collection: str,
-        identifier: str,
-        data: Members,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Written:
-        """See port.TenantStore.replace."""
-        written = await self._write(collection, Replace(identifier, data, precondition), idempotency)
-        assert written is not None
-        return written
-
-    async def patch(
-        self,
-        collection: str,
-        identifier: str,
-        patch: Patch,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Document:
-        """See port.TenantStore.patch."""
-        written = await self._write(collection, Update(identifier, patch, precondition), idempotency)
-        assert written is not None
-        return written.document
-
-    async def delete(
-        self,
-        collection: str,
-        identifier: str,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> None:
-        """See port.TenantStore.delete."""
-        await self._write(collection, Delete(identifier, precondition), idempotency)
 
     async def bulk(
         self,

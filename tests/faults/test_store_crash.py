@@ -26,6 +26,7 @@ import asyncio, json, os, sys
 from pathlib import Path
 from gateway.core.model import TenantId
 from gateway.store.model.patch import MergePatch
+from gateway.store.model.write import Create, Delete, Replace, Update
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 
 def say(*line):
@@ -38,17 +39,18 @@ async def write(tenant, name, number, round):
         data = {"round": round, "step": step, "fill": "x" * (step * 37 % 3000)}
         kind = ("create", "replace", "patch", "create", "delete")[step % 5]
         if kind == "create":
-            document = await tenant.create("made", data)
+            document = (await tenant.write("made", Create(data))).document
             say("made", name, document.id, document.etag, data)
             continue
         say("began", name, own, kind, data)
         if kind == "replace":
-            document = (await tenant.replace("owned", own, data)).document
+            write = Replace(own, data)
         elif kind == "patch":
-            document = await tenant.patch("owned", own, MergePatch(data))
+            write = Update(own, MergePatch(data))
         else:
-            await tenant.delete("owned", own)
-            document = None
+            write = Delete(own)
+        written = await tenant.write("owned", write)
+        document = written and written.document
         say("acknowledged", name, own, document and document.etag, document and document.data)
 
 async def main(folder, round, tenants, writers):
@@ -58,7 +60,7 @@ async def main(folder, round, tenants, writers):
     for name in tenants.split(","):
         tenant = store.tenant(TenantId(name))
         for number in range(writers):
-            await tenant.replace("owned", f"own-{number}", {})  # the first step may be a patch
+            await tenant.write("owned", Replace(f"own-{number}", {}))  # the first step may be a patch
             work.append(write(tenant, name, number, round))
     await asyncio.gather(*work)
 

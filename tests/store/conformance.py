@@ -21,6 +21,7 @@ from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
 from gateway.store.model.write import Replace
 from gateway.store.port import DocumentStore, TenantStore
+from tests.store import docs
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 
@@ -46,14 +47,14 @@ class ReadsAndWrites:
     async def test_a_created_document_is_read_back_as_it_was_written(self, store: DocumentStore) -> None:
         data = {"a": 1, "b": [None, True, {"c": "é\u2028\U0001f600"}], "d": 0.1, "": "", "f": -(2**63)}
         before = time.time()
-        made = await store.tenant(ACME).create("orders", data)
+        made = await docs.create(store.tenant(ACME), "orders", data)
         read = await store.tenant(ACME).read("orders", made.id)
         assert read == made
         assert read.data == data and list(read.data) == list(data)
         assert read.version == 1 and before <= read.created == read.modified <= time.time()
 
     async def test_ids_made_by_the_store_are_uuid7_and_rise(self, store: DocumentStore) -> None:
-        made = [await store.tenant(ACME).create("orders", {}) for _ in range(20)]
+        made = [await docs.create(store.tenant(ACME), "orders", {}) for _ in range(20)]
         assert all(uuid.UUID(document.id).version == 7 for document in made)
         assert all(abs((uuid.UUID(d.id).int >> 80) / 1000 - d.created) < 5 for d in made)
         assert [d.id for d in made] == sorted(d.id for d in made)
@@ -64,8 +65,8 @@ class ReadsAndWrites:
 
     async def test_replace_makes_a_document_and_then_replaces_all_of_it(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        first = await tenant.replace("orders", "x", {"a": 1, "b": 2})
-        second = await tenant.replace("orders", "x", {"a": 3})
+        first = await docs.replace(tenant, "orders", "x", {"a": 1, "b": 2})
+        second = await docs.replace(tenant, "orders", "x", {"a": 3})
         assert first.created and not second.created
         assert second.document.data == {"a": 3}
         assert second.document.version == 2 and second.document.created == first.document.created
@@ -73,9 +74,9 @@ class ReadsAndWrites:
 
     async def test_patch_is_a_merge_patch(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("orders", "x", {"a": {"b": 1, "c": 2}, "d": [1, 2], "e": 5})
+        await docs.replace(tenant, "orders", "x", {"a": {"b": 1, "c": 2}, "d": [1, 2], "e": 5})
         patch = MergePatch({"a": {"b": None, "n": {"m": None}}, "d": [3], "f": 1})
-        patched = await tenant.patch("orders", "x", patch)
+        patched = await docs.patch(tenant, "orders", "x", patch)
         assert patched.data == {"a": {"c": 2, "n": {}}, "d": [3], "e": 5, "f": 1}
         assert await tenant.read("orders", "x") == patched
 
@@ -85,14 +86,14 @@ class ReadsAndWrites:
         tenant = store.tenant(ACME)
         for precondition in (Precondition(), match('"x-1"'), match(ANY), none_match(ANY)):
             with pytest.raises(NotFound):
-                await tenant.patch("orders", "x", MergePatch({}), precondition)
+                await docs.patch(tenant, "orders", "x", MergePatch({}), precondition)
             with pytest.raises(NotFound):
-                await tenant.delete("orders", "x", precondition)
+                await docs.delete(tenant, "orders", "x", precondition)
 
     async def test_a_deleted_document_is_gone(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("orders", "x", {})
-        await tenant.delete("orders", "x")
+        await docs.replace(tenant, "orders", "x", {})
+        await docs.delete(tenant, "orders", "x")
         with pytest.raises(NotFound):
             await tenant.read("orders", "x")
         assert await ids(tenant, "orders") == []
@@ -100,11 +101,11 @@ class ReadsAndWrites:
     async def test_a_document_that_is_too_large_is_refused_by_every_write(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         half = "x" * (MAX_DOCUMENT_BYTES // 2)
-        await tenant.replace("orders", "x", {"a": half})
+        await docs.replace(tenant, "orders", "x", {"a": half})
         for write in (
-            tenant.create("orders", {"a": half, "b": half}),
-            tenant.replace("orders", "x", {"a": half, "b": half}),
-            tenant.patch("orders", "x", MergePatch({"b": half})),
+            docs.create(tenant, "orders", {"a": half, "b": half}),
+            docs.replace(tenant, "orders", "x", {"a": half, "b": half}),
+            docs.patch(tenant, "orders", "x", MergePatch({"b": half})),
         ):
             with pytest.raises(BodyTooLarge):
                 await write
@@ -114,10 +115,10 @@ class ReadsAndWrites:
         tenant = store.tenant(ACME)
         assert (await tenant.collections()).items == ()
         for name in ("b", "a", "c", "B", "a-1"):
-            await tenant.replace(name, "x", {})
-            await tenant.replace(name, "y", {})
-        await tenant.delete("c", "x")
-        await tenant.delete("c", "y")
+            await docs.replace(tenant, name, "x", {})
+            await docs.replace(tenant, name, "y", {})
+        await docs.delete(tenant, "c", "x")
+        await docs.delete(tenant, "c", "y")
         assert await names(tenant) == ["B", "a", "a-1", "b"]
         first = await tenant.collections(3)
         assert [c.name for c in first.items] == ["B", "a", "a-1"] and first.next is not None
@@ -130,40 +131,40 @@ class Preconditions:
         tenant = store.tenant(ACME)
         tags = []
         for _ in range(3):
-            tags.append((await tenant.replace("orders", "x", {"a": 1})).document.etag)
-            tags.append((await tenant.replace("orders", "x", {"a": 1})).document.etag)
-            tags.append((await tenant.patch("orders", "x", MergePatch({}))).etag)
-            await tenant.delete("orders", "x")
+            tags.append((await docs.replace(tenant, "orders", "x", {"a": 1})).document.etag)
+            tags.append((await docs.replace(tenant, "orders", "x", {"a": 1})).document.etag)
+            tags.append((await docs.patch(tenant, "orders", "x", MergePatch({}))).etag)
+            await docs.delete(tenant, "orders", "x")
         assert len(set(tags)) == len(tags)
 
     async def test_a_stale_tag_changes_nothing(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        stale = (await tenant.replace("orders", "x", {"a": 1})).document.etag
-        current = (await tenant.replace("orders", "x", {"a": 2}, match(stale, '"other"'))).document
+        stale = (await docs.replace(tenant, "orders", "x", {"a": 1})).document.etag
+        current = (await docs.replace(tenant, "orders", "x", {"a": 2}, match(stale, '"other"'))).document
         for write in (
-            tenant.replace("orders", "x", {"a": 3}, match(stale)),
-            tenant.patch("orders", "x", MergePatch({"a": 3}), match(stale)),
-            tenant.delete("orders", "x", match(stale)),
-            tenant.replace("orders", "x", {"a": 3}, match()),
-            tenant.replace("orders", "x", {"a": 3}, none_match(ANY)),
-            tenant.patch("orders", "x", MergePatch({"a": 3}), none_match(current.etag)),
+            docs.replace(tenant, "orders", "x", {"a": 3}, match(stale)),
+            docs.patch(tenant, "orders", "x", MergePatch({"a": 3}), match(stale)),
+            docs.delete(tenant, "orders", "x", match(stale)),
+            docs.replace(tenant, "orders", "x", {"a": 3}, match()),
+            docs.replace(tenant, "orders", "x", {"a": 3}, none_match(ANY)),
+            docs.patch(tenant, "orders", "x", MergePatch({"a": 3}), none_match(current.etag)),
         ):
             with pytest.raises(PreconditionFailed):
                 await write
         assert await tenant.read("orders", "x") == current
-        await tenant.delete("orders", "x", match(current.etag))
+        await docs.delete(tenant, "orders", "x", match(current.etag))
 
     async def test_replace_that_needs_a_document_does_not_make_one(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         for precondition in (match(ANY), match('"x-1"')):
             with pytest.raises(PreconditionFailed):
-                await tenant.replace("orders", "x", {}, precondition)
-        assert (await tenant.replace("orders", "x", {}, none_match(ANY))).created
+                await docs.replace(tenant, "orders", "x", {}, precondition)
+        assert (await docs.replace(tenant, "orders", "x", {}, none_match(ANY))).created
 
     async def test_of_many_writes_with_one_tag_one_wins(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        tag = (await tenant.replace("orders", "x", {"n": 0})).document.etag
-        writes = [tenant.patch("orders", "x", MergePatch({"n": n}), match(tag)) for n in range(1, 33)]
+        tag = (await docs.replace(tenant, "orders", "x", {"n": 0})).document.etag
+        writes = [docs.patch(tenant, "orders", "x", MergePatch({"n": n}), match(tag)) for n in range(1, 33)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         won = [result for result in results if not isinstance(result, BaseException)]
         lost = [result for result in results if isinstance(result, PreconditionFailed)]
@@ -172,14 +173,14 @@ class Preconditions:
 
     async def test_of_many_creations_with_one_id_one_wins(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        writes = [tenant.replace("orders", "x", {"n": n}, none_match(ANY)) for n in range(32)]
+        writes = [docs.replace(tenant, "orders", "x", {"n": n}, none_match(ANY)) for n in range(32)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         assert sum(not isinstance(result, BaseException) for result in results) == 1
         assert sum(isinstance(result, PreconditionFailed) for result in results) == 31
 
     async def test_counting_with_compare_and_swap_loses_nothing(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("orders", "x", {"n": 0})
+        await docs.replace(tenant, "orders", "x", {"n": 0})
 
         async def count() -> None:
             for _ in range(5):
@@ -187,7 +188,7 @@ class Preconditions:
                     current = await tenant.read("orders", "x")
                     try:
                         patch = MergePatch({"n": current.data["n"] + 1})
-                        await tenant.patch("orders", "x", patch, match(current.etag))
+                        await docs.patch(tenant, "orders", "x", patch, match(current.etag))
                         break
                     except PreconditionFailed:
                         pass
@@ -297,14 +298,14 @@ class Lists:
         tenant = await fill(store)
         whole = await ids(tenant, "mixed", sort="-a")
         page = await tenant.list("mixed", Query(sort=sorts.parse("-a"), limit=5))
-        await tenant.delete("mixed", page.items[-1].id)
+        await docs.delete(tenant, "mixed", page.items[-1].id)
         rest = await tenant.list("mixed", Query(sort=sorts.parse("-a"), cursor=page.next))
         assert [document.id for document in rest.items] == whole[5:]
 
     async def test_long_texts_make_no_long_cursor(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         for name in "cab":
-            await tenant.replace("long", name, {"a": "é" * 100_000 + name})
+            await docs.replace(tenant, "long", name, {"a": "é" * 100_000 + name})
         page = await tenant.list("long", Query(sort=sorts.parse("-a"), limit=1))
         assert page.items[0].id == "c"
         assert page.next is not None and len(page.next) < 4000
@@ -314,7 +315,7 @@ class Lists:
     async def test_a_page_of_very_large_documents_ends_early_and_goes_on(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         for name in "abc":
-            await tenant.replace("large", name, {"a": "x" * 5_000_000})
+            await docs.replace(tenant, "large", name, {"a": "x" * 5_000_000})
         page = await tenant.list("large", Query())
         assert [document.id for document in page.items] == ["a"] and page.next is not None
         page = await tenant.list("large", Query(cursor=page.next))
@@ -322,12 +323,12 @@ class Lists:
 
     async def test_a_cursor_counts_only_for_the_list_that_gave_it(self, store: DocumentStore) -> None:
         tenant = await fill(store)
-        await store.tenant(GLOBEX).replace("mixed", "x", {})
+        await docs.replace(store.tenant(GLOBEX), "mixed", "x", {})
         sort = sorts.parse("a")
         cursor = (await tenant.list("mixed", Query(sort=sort, limit=1))).next
         names = (await tenant.collections(1)).next
         assert cursor is not None and names is None
-        await tenant.replace("other", "x", {})
+        await docs.replace(tenant, "other", "x", {})
         names = (await tenant.collections(1)).next
         assert names is not None
         flipped = ("A" if cursor[0] != "A" else "B") + cursor[1:]
@@ -355,30 +356,30 @@ class Lists:
 class Isolation:
     async def test_a_tenant_sees_nothing_of_another(self, store: DocumentStore) -> None:
         a, b = store.tenant(ACME), store.tenant(GLOBEX)
-        secret = (await a.replace("orders", "x", {"canary": "c4n4ry"})).document
+        secret = (await docs.replace(a, "orders", "x", {"canary": "c4n4ry"})).document
         theirs = (match(secret.etag), match(ANY), Precondition())
         for identifier in ("x", "never"):
             for precondition in theirs:
                 with pytest.raises(NotFound):
-                    await b.patch("orders", identifier, MergePatch({"a": 1}), precondition)
+                    await docs.patch(b, "orders", identifier, MergePatch({"a": 1}), precondition)
                 with pytest.raises(NotFound):
-                    await b.delete("orders", identifier, precondition)
+                    await docs.delete(b, "orders", identifier, precondition)
             with pytest.raises(NotFound):
                 await b.read("orders", identifier)
             with pytest.raises(PreconditionFailed):
-                await b.replace("orders", identifier, {}, match(secret.etag))
+                await docs.replace(b, "orders", identifier, {}, match(secret.etag))
         assert await ids(b, "orders", '{"canary":"c4n4ry"}') == []
         assert (await b.collections()).items == ()
-        own = (await b.replace("orders", "x", {"mine": 1})).document
+        own = (await docs.replace(b, "orders", "x", {"mine": 1})).document
         assert own.data == {"mine": 1} and own.etag != secret.etag
-        await b.delete("orders", "x")
+        await docs.delete(b, "orders", "x")
         assert await a.read("orders", "x") == secret
 
     async def test_texts_that_mean_something_elsewhere_are_only_texts(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         odd = ["' OR 1=1 --", '{"$ne":null}', "%", "_", '"', "\\", "$.a", "a\u001fb".replace("\u001f", "")]
         for text in odd:
-            await tenant.replace("odd", text, {"a": text})
+            await docs.replace(tenant, "odd", text, {"a": text})
         for text in odd:
             assert (await tenant.read("odd", text)).data == {"a": text}
             query = Query(And((filters.parse(f'{{"a":{strict.dumps(text)}}}'),)))

@@ -24,6 +24,7 @@ from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
 from gateway.store.model.write import Create, Replace, Update
 from gateway.store.port import DocumentStore
+from tests.store import docs
 from tests.store.conformance import ACME, GLOBEX, ids, match, names, none_match
 
 
@@ -100,7 +101,7 @@ class Collections:
         self, store: DocumentStore
     ) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("orders", "x", {"a": 1})
+        await docs.replace(tenant, "orders", "x", {"a": 1})
         found = await tenant.collection("orders")
         assert (found.declared, found.settings, found.documents, found.bytes) == (False, NO_SETTINGS, 1, 7)
         made, new = await tenant.put_collection("orders", NO_SETTINGS, match(found.etag))
@@ -109,15 +110,15 @@ class Collections:
 
     async def test_documents_and_bytes_are_counted(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("orders", "x", {"a": "é"})
-        await tenant.replace("orders", "y", {"a": "é"})
-        await tenant.replace("orders", "y", {})
-        await tenant.patch("orders", "x", MergePatch({"b": 1}))
+        await docs.replace(tenant, "orders", "x", {"a": "é"})
+        await docs.replace(tenant, "orders", "y", {"a": "é"})
+        await docs.replace(tenant, "orders", "y", {})
+        await docs.patch(tenant, "orders", "x", MergePatch({"b": 1}))
         with pytest.raises(PreconditionFailed):
-            await tenant.replace("orders", "x", {"a": "long" * 100}, none_match(ANY))
+            await docs.replace(tenant, "orders", "x", {"a": "long" * 100}, none_match(ANY))
         found = await tenant.collection("orders")
         assert (found.documents, found.bytes) == (2, len('{"a":"é","b":1}'.encode()) + 2)
-        await tenant.delete("orders", "x")
+        await docs.delete(tenant, "orders", "x")
         assert (await tenant.collections()).items[0].documents == 1
 
     async def test_a_collection_with_documents_is_deleted_only_when_told_so(
@@ -125,15 +126,15 @@ class Collections:
     ) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("orders", settings(indexes=[unique("a")]))
-        await tenant.replace("orders", "x", {"a": 1})
-        await tenant.replace("others", "x", {"a": 1})
+        await docs.replace(tenant, "orders", "x", {"a": 1})
+        await docs.replace(tenant, "others", "x", {"a": 1})
         with pytest.raises(Conflict):
             await tenant.delete_collection("orders")
         assert (await tenant.read("orders", "x")).data == {"a": 1}
         await tenant.delete_collection("orders", documents=True)
         assert await ids(tenant, "orders") == [] and await names(tenant) == ["others"]
-        await tenant.replace("orders", "y", {"a": 1})
-        await tenant.replace("orders", "z", {"a": 1})  # the index is gone with its collection
+        await docs.replace(tenant, "orders", "y", {"a": 1})
+        await docs.replace(tenant, "orders", "z", {"a": 1})  # the index is gone with its collection
         assert await ids(tenant, "orders", '{"a":1}') == ["y", "z"]
 
     async def test_settings_are_a_tenants_own(self, store: DocumentStore) -> None:
@@ -141,28 +142,28 @@ class Collections:
         other = store.tenant(GLOBEX)
         with pytest.raises(NotFound):
             await other.collection("orders")
-        await other.replace("orders", "x", {})
+        await docs.replace(other, "orders", "x", {})
         assert (await other.collection("orders")).settings == NO_SETTINGS
 
     async def test_if_match_is_required_where_the_collection_says_so(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("orders", settings(require_if_match=True))
-        await tenant.create("orders", {})
-        made = (await tenant.replace("orders", "x", {})).document
+        await docs.create(tenant, "orders", {})
+        made = (await docs.replace(tenant, "orders", "x", {})).document
         for attempt in (
-            tenant.replace("orders", "x", {}),
-            tenant.patch("orders", "x", MergePatch({})),
-            tenant.delete("orders", "x"),
-            tenant.delete("orders", "x", none_match('"other"')),
+            docs.replace(tenant, "orders", "x", {}),
+            docs.patch(tenant, "orders", "x", MergePatch({})),
+            docs.delete(tenant, "orders", "x"),
+            docs.delete(tenant, "orders", "x", none_match('"other"')),
         ):
             with pytest.raises(PreconditionRequired):
                 await attempt
         with pytest.raises(NotFound):
-            await tenant.delete("orders", "none")
-        await tenant.delete("orders", "x", match(made.etag))
+            await docs.delete(tenant, "orders", "none")
+        await docs.delete(tenant, "orders", "x", match(made.etag))
         await tenant.put_collection("orders", NO_SETTINGS)
-        await tenant.replace("orders", "x", {})
-        await tenant.replace("orders", "x", {})
+        await docs.replace(tenant, "orders", "x", {})
+        await docs.replace(tenant, "orders", "x", {})
 
 
 class Schemas:
@@ -178,18 +179,18 @@ class Schemas:
     ) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("orders", settings(schema=self.SCHEMA))
-        good = (await tenant.replace("orders", "x", {"n": 1, "tags": ["c4n4ry"]})).document
+        good = (await docs.replace(tenant, "orders", "x", {"n": 1, "tags": ["c4n4ry"]})).document
         for write in (
-            tenant.create("orders", {"n": 0}),
-            tenant.replace("orders", "x", {"n": 0}),
-            tenant.replace("orders", "y", {"n": 0}),
-            tenant.patch("orders", "x", MergePatch({"n": 0})),
+            docs.create(tenant, "orders", {"n": 0}),
+            docs.replace(tenant, "orders", "x", {"n": 0}),
+            docs.replace(tenant, "orders", "y", {"n": 0}),
+            docs.patch(tenant, "orders", "x", MergePatch({"n": 0})),
         ):
             with pytest.raises(SchemaViolation) as caught:
                 await write
             assert [error["pointer"] for error in caught.value.extra["errors"]] == ["/n"]
         with pytest.raises(SchemaViolation) as caught:
-            await tenant.create("orders", {"tags": ["ok", 4711]})
+            await docs.create(tenant, "orders", {"tags": ["ok", 4711]})
         errors = caught.value.extra["errors"]
         assert {error["pointer"] for error in errors} == {"", "/tags/1"} and "4711" not in str(errors)
         assert await tenant.read("orders", "x") == good
@@ -201,17 +202,19 @@ class Schemas:
     async def test_a_check_that_is_costly_holds_for_every_kind_of_write(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("orders", await tenant.settings({"schema": self.COSTLY}))
-        assert (await tenant.create("orders", self.GOOD)).data == self.GOOD
-        assert (await tenant.replace("orders", "1", self.GOOD)).created
-        await tenant.patch("orders", "1", MergePatch({"b": 1}))
+        assert (await docs.create(tenant, "orders", self.GOOD)).data == self.GOOD
+        assert (await docs.replace(tenant, "orders", "1", self.GOOD)).created
+        await docs.patch(tenant, "orders", "1", MergePatch({"b": 1}))
         key = IdempotencyKey("k", b"f")
-        once = await tenant.create("orders", self.GOOD, idempotency=key)
-        assert (await tenant.create("orders", self.GOOD, idempotency=IdempotencyKey("k", b"f"))).id == once.id
+        once = await docs.create(tenant, "orders", self.GOOD, idempotency=key)
+        assert (
+            await docs.create(tenant, "orders", self.GOOD, idempotency=IdempotencyKey("k", b"f"))
+        ).id == once.id
         for write in (
-            tenant.create("orders", self.BAD),
-            tenant.replace("orders", "1", self.BAD),
-            tenant.patch("orders", "1", MergePatch(self.BAD)),
-            tenant.create("orders", self.BAD, idempotency=IdempotencyKey("other", b"f")),
+            docs.create(tenant, "orders", self.BAD),
+            docs.replace(tenant, "orders", "1", self.BAD),
+            docs.patch(tenant, "orders", "1", MergePatch(self.BAD)),
+            docs.create(tenant, "orders", self.BAD, idempotency=IdempotencyKey("other", b"f")),
         ):
             with pytest.raises(SchemaViolation) as caught:
                 await write
@@ -241,13 +244,13 @@ class Schemas:
         self, store: DocumentStore
     ) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("orders", "x", {"n": "old"})
+        await docs.replace(tenant, "orders", "x", {"n": "old"})
         await tenant.put_collection("orders", settings(schema=self.SCHEMA))
         assert (await tenant.read("orders", "x")).data == {"n": "old"}
         with pytest.raises(SchemaViolation):
-            await tenant.patch("orders", "x", MergePatch({"m": 1}))
+            await docs.patch(tenant, "orders", "x", MergePatch({"m": 1}))
         await tenant.patch_collection("orders", MergePatch({"schema": None}))
-        await tenant.patch("orders", "x", MergePatch({"m": 1}))
+        await docs.patch(tenant, "orders", "x", MergePatch({"m": 1}))
 
     async def test_settings_that_are_not_accepted_change_nothing(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
@@ -263,22 +266,22 @@ class Indexes:
     ) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("users", settings(indexes=[unique("mail")]))
-        await tenant.replace("users", "a", {"mail": "a@x"})
-        await tenant.replace("users", "b", {"mail": "b@x"})
+        await docs.replace(tenant, "users", "a", {"mail": "a@x"})
+        await docs.replace(tenant, "users", "b", {"mail": "b@x"})
         for write in (
-            tenant.create("users", {"mail": "a@x"}),
-            tenant.replace("users", "c", {"mail": "a@x"}),
-            tenant.replace("users", "b", {"mail": "a@x"}),
-            tenant.patch("users", "b", MergePatch({"mail": "a@x"})),
+            docs.create(tenant, "users", {"mail": "a@x"}),
+            docs.replace(tenant, "users", "c", {"mail": "a@x"}),
+            docs.replace(tenant, "users", "b", {"mail": "a@x"}),
+            docs.patch(tenant, "users", "b", MergePatch({"mail": "a@x"})),
         ):
             with pytest.raises(UniqueConflict) as caught:
                 await write
             assert caught.value.extra["index"] == "only" and "a@x" not in caught.value.detail
         assert (await tenant.read("users", "b")).data == {"mail": "b@x"}
-        await tenant.patch("users", "a", MergePatch({"mail": "c@x"}))
-        await tenant.patch("users", "b", MergePatch({"mail": "a@x"}))
-        await tenant.delete("users", "a")
-        await tenant.replace("users", "d", {"mail": "c@x"})
+        await docs.patch(tenant, "users", "a", MergePatch({"mail": "c@x"}))
+        await docs.patch(tenant, "users", "b", MergePatch({"mail": "a@x"}))
+        await docs.delete(tenant, "users", "a")
+        await docs.replace(tenant, "users", "d", {"mail": "c@x"})
         assert await ids(tenant, "users", '{"mail":"c@x"}') == ["d"]
 
     @pytest.mark.parametrize(
@@ -294,36 +297,36 @@ class Indexes:
     ) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("users", settings(indexes=[unique("a")]))
-        await tenant.create("users", one)
-        await tenant.create("users", other)
+        await docs.create(tenant, "users", one)
+        await docs.create(tenant, "users", other)
 
     @pytest.mark.parametrize("value", [1, 0.5, "x", True, {"b": 1}, [1, [2]], "x" * 5000])
     async def test_equal_values_meet(self, store: DocumentStore, value: Any) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("users", settings(indexes=[unique("a")]))
-        await tenant.create("users", {"a": value})
+        await docs.create(tenant, "users", {"a": value})
         with pytest.raises(UniqueConflict):
-            await tenant.create("users", {"a": value})
+            await docs.create(tenant, "users", {"a": value})
 
     async def test_an_index_of_several_fields_wants_them_unique_together(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("users", settings(indexes=[unique("a", "b.c")]))
-        await tenant.replace("users", "x", {"a": 1, "b": {"c": 1}})
-        await tenant.replace("users", "y", {"a": 1, "b": {"c": 2}})
-        await tenant.replace("users", "z", {"a": 1})
-        await tenant.replace("users", "z2", {"a": 1})
+        await docs.replace(tenant, "users", "x", {"a": 1, "b": {"c": 1}})
+        await docs.replace(tenant, "users", "y", {"a": 1, "b": {"c": 2}})
+        await docs.replace(tenant, "users", "z", {"a": 1})
+        await docs.replace(tenant, "users", "z2", {"a": 1})
         with pytest.raises(UniqueConflict):
-            await tenant.patch("users", "y", MergePatch({"b": {"c": 1}}))
+            await docs.patch(tenant, "users", "y", MergePatch({"b": {"c": 1}}))
 
     async def test_a_unique_index_that_documents_break_is_not_declared(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         for identifier in "xy":
-            await tenant.replace("users", identifier, {"a": 1})
+            await docs.replace(tenant, "users", identifier, {"a": 1})
         before = await tenant.collection("users")
         with pytest.raises(UniqueConflict):
             await tenant.put_collection("users", settings(indexes=[unique("a")]))
         assert await tenant.collection("users") == before
-        await tenant.replace("users", "z", {"a": 1})
+        await docs.replace(tenant, "users", "z", {"a": 1})
 
     async def test_of_many_documents_with_one_value_one_wins(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
@@ -335,7 +338,7 @@ class Indexes:
         tenant = store.tenant(ACME)
         data = [{"a": 1}, {"a": "x"}, {"a": [1, 10]}, {"a": [{"b": 1}, {"b": "x"}]}, {}, {"a": None}]
         for number, members in enumerate(data):
-            await tenant.replace("c", str(number), members)
+            await docs.replace(tenant, "c", str(number), members)
         filters = [
             '{"a":1}', '{"a":{"$gt":0}}', '{"a":{"$prefix":"x"}}', '{"a.b":1}', '{"a":null}',
             '{"a":{"$in":[1,"x"]}}', '{"a":{"$ne":1}}', '{"a":{"$gt":8,"$lt":2}}',
@@ -356,24 +359,24 @@ class TTLs:
         await tenant.put_collection("c", settings(ttl={"field": "end"}, indexes=[unique("a")]))
         past, future = time.time() - 60, time.time() + 3600
         for identifier, end in (("past", past), ("text", instants.to_text(past)), ("future", future)):
-            await tenant.replace("c", identifier, {"end": end, "a": identifier})
-        await tenant.replace("c", "never", {"end": "soon"})
+            await docs.replace(tenant, "c", identifier, {"end": end, "a": identifier})
+        await docs.replace(tenant, "c", "never", {"end": "soon"})
         for identifier in ("past", "text"):
             for attempt in (
                 tenant.read("c", identifier),
-                tenant.patch("c", identifier, MergePatch({})),
-                tenant.delete("c", identifier),
+                docs.patch(tenant, "c", identifier, MergePatch({})),
+                docs.delete(tenant, "c", identifier),
             ):
                 with pytest.raises(NotFound):
                     await attempt
             with pytest.raises(PreconditionFailed):
-                await tenant.replace("c", identifier, {}, match(ANY))
+                await docs.replace(tenant, "c", identifier, {}, match(ANY))
         assert await ids(tenant, "c") == ["future", "never"]
         assert await ids(tenant, "c", '{"a":"past"}') == []
         assert (await tenant.list("c", Query(count=True))).count == 2
         exported = b"".join([chunk async for chunk in tenant.export("c")])
         assert exported.count(b"\n") == 2
-        again = await tenant.replace("c", "past", {"a": "past"}, none_match(ANY))
+        again = await docs.replace(tenant, "c", "past", {"a": "past"}, none_match(ANY))
         assert again.created
 
     async def test_instants_may_have_any_number_of_digits_and_be_a_leap_second(
@@ -383,10 +386,10 @@ class TTLs:
         await tenant.put_collection("c", settings(ttl={"field": "end"}))
         past = "2020-01-01T00:00:00.1234567Z", "2020-01-01T00:00:00.123456789+01:00", "2016-12-31T23:59:60Z"
         for number, end in enumerate(past):
-            await tenant.replace("c", f"past{number}", {"end": end})
+            await docs.replace(tenant, "c", f"past{number}", {"end": end})
         staying = "2999-01-01T00:00:00.123456789Z", "2016-12-31T12:00:60Z", "2020-13-01"
         for number, end in enumerate(staying):
-            await tenant.replace("c", f"stays{number}", {"end": end})
+            await docs.replace(tenant, "c", f"stays{number}", {"end": end})
         assert await ids(tenant, "c") == ["stays0", "stays1", "stays2"]
         first, last = "2016-12-31T23:59:60.999999999Z", "2999-12-31T23:59:60.0000001Z"
         between = f'{{"_created":{{"$gt":"{first}","$lt":"{last}"}}}}'
@@ -396,13 +399,13 @@ class TTLs:
     async def test_an_expired_document_holds_no_unique_value(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("c", settings(ttl={"field": "end"}, indexes=[unique("a")]))
-        await tenant.replace("c", "x", {"end": time.time() - 1, "a": 1})
-        assert (await tenant.replace("c", "y", {"a": 1})).created
+        await docs.replace(tenant, "c", "x", {"end": time.time() - 1, "a": 1})
+        assert (await docs.replace(tenant, "c", "y", {"a": 1})).created
 
     async def test_a_new_ttl_counts_for_the_documents_that_are_there(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "x", {"end": "2020-01-01T00:00:00Z"})
-        await tenant.replace("c", "y", {"end": "2020-01-01T00:00:00Z", "keep": True})
+        await docs.replace(tenant, "c", "x", {"end": "2020-01-01T00:00:00Z"})
+        await docs.replace(tenant, "c", "y", {"end": "2020-01-01T00:00:00Z", "keep": True})
         await tenant.put_collection("c", settings(ttl={"seconds": 3600}))
         assert await ids(tenant, "c") == ["x", "y"]
         await tenant.put_collection("c", settings(ttl={"field": "end", "seconds": 10}))
@@ -413,7 +416,7 @@ class TTLs:
     async def test_a_collection_of_expired_documents_is_empty(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("c", settings(ttl={"field": "end"}))
-        await tenant.replace("c", "x", {"end": 0})
+        await docs.replace(tenant, "c", "x", {"end": 0})
         await tenant.delete_collection("c")
         assert await names(tenant) == []
 

@@ -13,6 +13,7 @@ from gateway.store.model.indexing import MAX_ENTRIES, MAX_UNIQUE_VALUES
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.write import MAX_BULK_COST, Create, Delete, Replace, Update
 from gateway.store.port import Capability, DocumentStore
+from tests.store import docs
 from tests.store.conformance import ACME
 from tests.store.conformance_writes import require, statuses
 
@@ -33,7 +34,7 @@ class CostConformance:
         self, store: DocumentStore
     ) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "x", LARGE)
+        await docs.replace(tenant, "c", "x", LARGE)
         outcomes = await tenant.bulk("c", [Update("x", MergePatch({"n": n})) for n in range(1, 9)])
         assert statuses(outcomes) == [200] * 4 + [429] * 4
         assert outcomes[-1].id == "x"
@@ -44,14 +45,14 @@ class CostConformance:
 
     async def test_what_fails_costs_what_it_read(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "x", LARGE)
+        await docs.replace(tenant, "c", "x", LARGE)
         outcomes = await tenant.bulk("c", [Replace("x", {}, ONLY_NEW) for _ in range(10)])
         assert statuses(outcomes) == [412] * 8 + [429] * 2
 
     async def test_an_atomic_bulk_beyond_the_cost_changes_nothing(self, store: DocumentStore) -> None:
         require(store, Capability.ATOMIC_BULK)
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "x", LARGE)
+        await docs.replace(tenant, "c", "x", LARGE)
         patches = [Update("x", MergePatch({"n": n})) for n in range(1, 9)]
         assert statuses(await tenant.bulk("c", patches, atomic=True)) == [424] * 4 + [413] + [424] * 3
         assert (await tenant.read("c", "x")).data["n"] == 0
@@ -63,11 +64,11 @@ class CostConformance:
         tenant = store.tenant(ACME)
         await tenant.put_collection("c", indexed("a", "b"))
         half = list(range(MAX_ENTRIES // 2))
-        await tenant.replace("c", "x", {"a": half[:-1], "b": half[:-1]})
+        await docs.replace(tenant, "c", "x", {"a": half[:-1], "b": half[:-1]})
         texts = [f"y{n}" for n in half]
         for data in ({"a": half, "b": [*half, -1]}, {"a": [], "b": [*half, *texts, -1]}):
             with pytest.raises(Unprocessable) as caught:
-                await tenant.replace("c", "x", data)
+                await docs.replace(tenant, "c", "x", data)
             assert pointers(caught.value) == ["/b"]
         assert (await tenant.read("c", "x")).version == 1
         items = [Create({"a": half * 3, "b": [*half, -1]}), Create({"a": half * 3})]
@@ -80,22 +81,22 @@ class CostConformance:
         await tenant.put_collection("c", indexed(*(f"f{n}" for n in range(16))))
         long = [f"{n:03d}" + "x" * 200 for n in range(240)]
         with pytest.raises(Unprocessable) as caught:
-            await tenant.create("c", {f"f{n}": long for n in range(16)})
+            await docs.create(tenant, "c", {f"f{n}": long for n in range(16)})
         assert pointers(caught.value) != []
-        await tenant.create("c", {"f0": long})
+        await docs.create(tenant, "c", {"f0": long})
 
     async def test_a_document_that_fits_no_index_refuses_the_index_and_stays(
         self, store: DocumentStore
     ) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "wide", {"a": list(range(MAX_ENTRIES + 2))})
+        await docs.replace(tenant, "c", "wide", {"a": list(range(MAX_ENTRIES + 2))})
         with pytest.raises(Unprocessable) as caught:
             await tenant.put_collection("c", indexed("a"))
         assert "document wide" in caught.value.detail
         assert pointers(caught.value) == ["/a"]
         assert (await tenant.collection("c")).settings.indexes == ()
         await tenant.put_collection("c", indexed("b"))
-        await tenant.delete("c", "wide")
+        await docs.delete(tenant, "c", "wide")
         await tenant.put_collection("c", indexed("a"))
 
     @pytest.mark.parametrize("value", [list(range(MAX_UNIQUE_VALUES + 1)), {"m": [[0] * MAX_UNIQUE_VALUES]}])
@@ -107,5 +108,5 @@ class CostConformance:
             "c", CollectionSettings(indexes=(Index("pair", (("a",), ("b",)), unique=True),))
         )
         with pytest.raises(Unprocessable) as caught:
-            await tenant.create("c", {"a": 1, "b": value})
+            await docs.create(tenant, "c", {"a": 1, "b": value})
         assert pointers(caught.value) == ["/b"]

@@ -15,6 +15,7 @@ from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
 from gateway.store.model.write import Replace
 from gateway.store.port import DocumentStore, TenantStore
+from tests.store import docs
 
 ACME = TenantId("acme")
 INDEXES = CollectionSettings(indexes=tuple(Index(f"by_{name}", ((name,),)) for name in "ab"))
@@ -113,8 +114,8 @@ class OrderConformance:
         tenant = await stored(store, members, indexed=indexed)
         (first, second), cursor = await page(tenant, sort, 2, None)
         (third,), later = await page(tenant, sort, 1, cursor)
-        await tenant.delete("long", second)
-        await tenant.patch("long", third, MergePatch({"a": "z" if sort == "-a" else "a"}))  # before all
+        await docs.delete(tenant, "long", second)
+        await docs.patch(tenant, "long", third, MergePatch({"a": "z" if sort == "-a" else "a"}))  # before all
         whole = expected(members, sort)
         assert [first, second, third] == whole[:3]
         assert await pages(tenant, sort, 2, later) == whole[3:]
@@ -130,11 +131,11 @@ class OrderConformance:
         ids, cursor = await page(tenant, sort, 4, None)
         assert ids == whole[:4]
         # Another member of it decides nothing.
-        await tenant.patch("long", ids[-1], MergePatch({"c": 1}))
+        await docs.patch(tenant, "long", ids[-1], MergePatch({"c": 1}))
         assert await pages(tenant, sort, 1, cursor) == whole[4:]
         # Without its text all that begin like it come (again), in order.
-        await tenant.patch("long", ids[-1], MergePatch({"a": members[ids[-1]]["a"] + "!"}))
+        await docs.patch(tenant, "long", ids[-1], MergePatch({"a": members[ids[-1]]["a"] + "!"}))
         ids_now, _ = await page(tenant, sort, 1000, None)
         assert await pages(tenant, sort, 2, cursor) == ids_now[1:]
-        await tenant.delete("long", ids[-1])
+        await docs.delete(tenant, "long", ids[-1])
         assert await pages(tenant, sort, 2, cursor) == [name for name in whole[1:] if name != ids[-1]]

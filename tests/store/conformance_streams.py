@@ -23,6 +23,7 @@ from gateway.store.model.query import Query
 from gateway.store.model.write import Create, Replace
 from gateway.store.port import Capability, DocumentStore, TenantStore
 from tests.eventually import END, head_start
+from tests.store import docs
 from tests.store.conformance import ACME, GLOBEX, check_answers, fill, ids
 from tests.store.conformance_writes import require
 
@@ -47,7 +48,9 @@ class Transfers:
     async def test_an_export_is_every_document_in_order_of_ids(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         assert await exported(tenant) == []
-        made = [(await tenant.replace("c", i, {"a": i, "é": "\u2028"})).document for i in ("b", '"', "a")]
+        made = [
+            (await docs.replace(tenant, "c", i, {"a": i, "é": "\u2028"})).document for i in ("b", '"', "a")
+        ]
         ordered = sorted(made, key=lambda document: document.id)
         assert await exported(tenant) == [line(document).encode() for document in ordered]
         assert await exported(tenant, '{"a":"b"}') == [line(made[0]).encode()]
@@ -60,22 +63,22 @@ class Transfers:
         found = b""
         async with aclosing(tenant.export("c")) as chunks:
             found += await anext(chunks)
-            await tenant.replace("c", "099", {})
-            await tenant.delete("c", "098")
-            await tenant.create("c", {})
+            await docs.replace(tenant, "c", "099", {})
+            await docs.delete(tenant, "c", "098")
+            await docs.create(tenant, "c", {})
             found += b"".join([chunk async for chunk in chunks])
         assert found.count(b"\n") == 100 and json.loads(found.splitlines()[-1])["a"] == "x" * 10_000
 
     async def test_exports_that_are_left_open_are_limited_and_let_go(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.create("c", {})
+        await docs.create(tenant, "c", {})
         exports = [tenant.export("c") for _ in range(20)]
         opened = []
         with pytest.raises(TenantLimit):
             for export in exports:
                 await anext(export)
                 opened.append(export)
-        await store.tenant(GLOBEX).create("c", {})
+        await docs.create(store.tenant(GLOBEX), "c", {})
         assert len(await exported(store.tenant(GLOBEX))) == 1
         for export in opened:
             await export.aclose()
@@ -120,13 +123,13 @@ class Feeds:
     async def test_a_feed_begins_at_once_and_tells_each_change_in_order(self, store: DocumentStore) -> None:
         require(store, Capability.CHANGES)
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "before", {})
+        await docs.replace(tenant, "c", "before", {})
         async with aclosing(tenant.changes("c")) as feed:
             assert (await anext(feed)).items == ()
-            made = (await tenant.replace("c", "x", {"a": 1})).document
-            await tenant.replace("other", "x", {})
-            changed = await tenant.patch("c", "x", MergePatch({"a": 2}))
-            await tenant.delete("c", "x")
+            made = (await docs.replace(tenant, "c", "x", {"a": 1})).document
+            await docs.replace(tenant, "other", "x", {})
+            changed = await docs.patch(tenant, "c", "x", MergePatch({"a": 2}))
+            await docs.delete(tenant, "c", "x")
             found = await collect(feed, 3)
         assert [(change.kind, change.id, change.etag) for change in found] == [
             ("created", "x", made.etag), ("updated", "x", changed.etag), ("deleted", "x", changed.etag),
@@ -141,11 +144,11 @@ class Feeds:
         await tenant.put_collection("c", collections.from_data({"ttl": {"field": "end"}}))
         async with aclosing(tenant.changes("c")) as feed:
             await anext(feed)
-            old = (await tenant.replace("c", "x", {"end": 1})).document
-            new = (await tenant.replace("c", "x", {"n": 1})).document
+            old = (await docs.replace(tenant, "c", "x", {"end": 1})).document
+            new = (await docs.replace(tenant, "c", "x", {"n": 1})).document
             with pytest.raises(NotFound):
-                await tenant.delete("c", "y")
-            await tenant.replace("c", "y", {"end": 1})
+                await docs.delete(tenant, "c", "y")
+            await docs.replace(tenant, "c", "y", {"end": 1})
             (outcome,) = await tenant.bulk("c", [Replace("y", {"n": 2})])
             found = await collect(feed, 6)
         told = [(change.kind, change.id, change.etag) for change in found]
@@ -161,7 +164,7 @@ class Feeds:
         tenant = store.tenant(ACME)
         async with aclosing(tenant.changes("c")) as feed:
             await anext(feed)
-            made = await tenant.create("c", {"a": 1})
+            made = await docs.create(tenant, "c", {"a": 1})
             (change,) = await collect(feed, 1)
             assert change.document == made
             await tenant.delete_collection("c", documents=True)
@@ -180,14 +183,14 @@ class Feeds:
             async with aclosing(tenant.changes("c", position)) as feed:
                 assert (await anext(feed)).items == ()
                 assert await collect(feed, len(missed)) == missed
-        await tenant.create("c", {})
+        await docs.create(tenant, "c", {})
         async with aclosing(tenant.changes("c", seen[-1].event)) as feed:
             assert len(await collect(feed, 1)) == 1
 
     async def test_an_event_counts_only_for_the_collection_that_gave_it(self, store: DocumentStore) -> None:
         require(store, Capability.CHANGES)
         tenant = store.tenant(ACME)
-        await store.tenant(GLOBEX).create("c", {})
+        await docs.create(store.tenant(GLOBEX), "c", {})
         async with aclosing(tenant.changes("c")) as feed:
             event = (await anext(feed)).position
         cursor_of_list = await a_cursor(tenant)
@@ -213,7 +216,7 @@ class Feeds:
         feeds = [tenant.changes("c") for _ in range(20)]
         for feed in feeds:
             await anext(feed)
-        made = await tenant.create("c", {})
+        made = await docs.create(tenant, "c", {})
         found = await asyncio.wait_for(asyncio.gather(*(anext(feed) for feed in feeds)), 30)
         assert all([change.id for change in changes.items] == [made.id] for changes in found)
         waiting = [asyncio.ensure_future(anext(feed)) for feed in feeds]
@@ -225,7 +228,7 @@ class Feeds:
 
 async def a_cursor(tenant: TenantStore) -> str:
     for identifier in "xy":
-        await tenant.replace("list", identifier, {})
+        await docs.replace(tenant, "list", identifier, {})
     cursor = (await tenant.list("list", Query(limit=1))).next
     assert cursor is not None
     return cursor
@@ -301,7 +304,7 @@ class Queries:
             require(store, Capability.REGEX)
         tenant = store.tenant(ACME)
         for name, text in (("end", "abc"), ("line", "abc\n"), ("two", "abc\n\n"), ("more", "abc\nx")):
-            await tenant.replace("c", name, {"t": text})
+            await docs.replace(tenant, "c", name, {"t": text})
         assert await ids(tenant, "c", f'{{"t":{condition}}}') == found.split()
 
     async def test_operators(self, store: DocumentStore) -> None:
@@ -320,9 +323,9 @@ class Queries:
     async def test_a_list_is_sorted_by_instants(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         for name in ("b", "a", "c"):
-            await tenant.replace("c", name, {})
+            await docs.replace(tenant, "c", name, {})
             await head_start(0.002)
-        await tenant.replace("c", "b", {})
+        await docs.replace(tenant, "c", "b", {})
         assert await ids(tenant, "c", sort="_created") == ["b", "a", "c"]
         assert await ids(tenant, "c", sort="-_modified") == ["b", "c", "a"]
         made = (await tenant.read("c", "a")).created
@@ -331,7 +334,9 @@ class Queries:
 
     async def test_only_the_fields_that_are_asked_for_are_answered(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        made = (await tenant.replace("c", "x", {"a": {"b": 1, "c": 2}, "d": [{"e": 1, "f": 2}, 3]})).document
+        made = (
+            await docs.replace(tenant, "c", "x", {"a": {"b": 1, "c": 2}, "d": [{"e": 1, "f": 2}, 3]})
+        ).document
 
         async def fields(text: str) -> Any:
             (document,) = (await tenant.list("c", Query(fields=projection.parse(text)))).items

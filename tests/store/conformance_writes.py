@@ -27,6 +27,7 @@ from gateway.store.model.query import Query
 from gateway.store.model.write import MAX_BULK, Create, Delete, Outcome, Quota, Replace, Update
 from gateway.store.port import Capability, DocumentStore
 from tests.eventually import head_start
+from tests.store import docs
 from tests.store.conformance import ACME, GLOBEX, ids, match
 
 ONLY_NEW = Precondition(none_match=frozenset({ANY}))
@@ -49,20 +50,20 @@ def statuses(outcomes: tuple[Outcome, ...]) -> list[int]:
 class JsonPatches:
     async def test_a_json_patch_changes_what_it_names(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "x", {"a": [1, 2], "b": {"c": 1}})
+        await docs.replace(tenant, "c", "x", {"a": [1, 2], "b": {"c": 1}})
         patch = json_patch(
             {"op": "test", "path": "/b", "value": {"c": 1.0}},
             {"op": "add", "path": "/a/-", "value": 3},
             {"op": "move", "from": "/b/c", "path": "/d"},
             {"op": "remove", "path": "/a/0"},
         )
-        patched = await tenant.patch("c", "x", patch)
+        patched = await docs.patch(tenant, "c", "x", patch)
         assert patched.data == {"a": [2, 3], "b": {}, "d": 1}
         assert await tenant.read("c", "x") == patched
 
     async def test_a_patch_that_does_not_fit_changes_nothing(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        made = (await tenant.replace("c", "x", {"a": 1})).document
+        made = (await docs.replace(tenant, "c", "x", {"a": 1})).document
         add = {"op": "add", "path": "/b", "value": 1}
         for last, error in (
             ({"op": "test", "path": "/a", "value": True}, PatchConflict),
@@ -71,17 +72,18 @@ class JsonPatches:
             ({"op": "replace", "path": "", "value": []}, Unprocessable),
         ):
             with pytest.raises(error):
-                await tenant.patch("c", "x", json_patch(add, last))
+                await docs.patch(tenant, "c", "x", json_patch(add, last))
         with pytest.raises(PreconditionFailed):
-            await tenant.patch("c", "x", json_patch(add), match('"other"'))
+            await docs.patch(tenant, "c", "x", json_patch(add), match('"other"'))
         with pytest.raises(NotFound):
-            await tenant.patch("c", "none", json_patch(add))
+            await docs.patch(tenant, "c", "none", json_patch(add))
         assert await tenant.read("c", "x") == made
 
     async def test_a_json_patch_sees_the_id_that_a_reader_sees(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "x", {"a": 1})
-        patched = await tenant.patch(
+        await docs.replace(tenant, "c", "x", {"a": 1})
+        patched = await docs.patch(
+            tenant,
             "c",
             "x",
             json_patch(
@@ -92,7 +94,7 @@ class JsonPatches:
         )
         assert patched.data == {"a": 1, "own": "x"}
         whole = json_patch({"op": "replace", "path": "", "value": {"id": "x", "b": 2}})
-        assert (await tenant.patch("c", "x", whole)).data == {"b": 2}
+        assert (await docs.patch(tenant, "c", "x", whole)).data == {"b": 2}
         for operation, error in (
             ({"op": "test", "path": "/id", "value": "y"}, PatchConflict),
             ({"op": "test", "path": "", "value": {"b": 2}}, PatchConflict),
@@ -100,13 +102,13 @@ class JsonPatches:
             ({"op": "replace", "path": "", "value": {"id": "y"}}, Unprocessable),
         ):
             with pytest.raises(error):
-                await tenant.patch("c", "x", json_patch(operation))
+                await docs.patch(tenant, "c", "x", json_patch(operation))
 
 
 class Bulks:
     async def test_each_operation_stands_for_itself(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        made = (await tenant.replace("c", "x", {"n": 1})).document
+        made = (await docs.replace(tenant, "c", "x", {"n": 1})).document
         outcomes = await tenant.bulk(
             "c",
             [
@@ -129,7 +131,7 @@ class Bulks:
     async def test_an_atomic_bulk_is_done_as_a_whole(self, store: DocumentStore) -> None:
         require(store, Capability.ATOMIC_BULK)
         tenant = store.tenant(ACME)
-        await tenant.replace("c", "x", {"n": 1})
+        await docs.replace(tenant, "c", "x", {"n": 1})
         before = await tenant.collection("c")
         writes = [Create({}), Update("x", MergePatch({"n": 2})), Delete("none"), Replace("y", {})]
         outcomes = await tenant.bulk("c", writes, atomic=True)
@@ -162,18 +164,18 @@ class Idempotency:
         self, store: DocumentStore
     ) -> None:
         tenant = store.tenant(ACME)
-        made = await tenant.create("c", {"n": 1}, idempotency=key())
-        assert await tenant.create("c", {"n": 1}, idempotency=key()) == made
+        made = await docs.create(tenant, "c", {"n": 1}, idempotency=key())
+        assert await docs.create(tenant, "c", {"n": 1}, idempotency=key()) == made
         assert await ids(tenant, "c") == [made.id]
-        replaced = await tenant.replace("c", "x", {}, idempotency=key("r"))
-        assert await tenant.replace("c", "x", {}, idempotency=key("r")) == replaced and replaced.created
-        patched = await tenant.patch("c", "x", MergePatch({"n": 1}), idempotency=key("p"))
-        await tenant.patch("c", "x", MergePatch({"n": 2}))
-        assert await tenant.patch("c", "x", MergePatch({"n": 1}), idempotency=key("p")) == patched
+        replaced = await docs.replace(tenant, "c", "x", {}, idempotency=key("r"))
+        assert await docs.replace(tenant, "c", "x", {}, idempotency=key("r")) == replaced and replaced.created
+        patched = await docs.patch(tenant, "c", "x", MergePatch({"n": 1}), idempotency=key("p"))
+        await docs.patch(tenant, "c", "x", MergePatch({"n": 2}))
+        assert await docs.patch(tenant, "c", "x", MergePatch({"n": 1}), idempotency=key("p")) == patched
         assert (await tenant.read("c", "x")).data == {"n": 2}
-        await tenant.delete("c", "x", idempotency=key("d"))
-        await tenant.replace("c", "x", {})
-        await tenant.delete("c", "x", idempotency=key("d"))
+        await docs.delete(tenant, "c", "x", idempotency=key("d"))
+        await docs.replace(tenant, "c", "x", {})
+        await docs.delete(tenant, "c", "x", idempotency=key("d"))
         assert (await tenant.read("c", "x")).data == {}
 
     async def test_a_replay_has_the_document_while_it_is_that_version_and_later_only_its_tag(
@@ -181,44 +183,44 @@ class Idempotency:
     ) -> None:
         tenant = store.tenant(ACME)
         data = {"text": "long " * 1000}
-        made = await tenant.create("c", data, idempotency=key())
-        assert await tenant.create("c", data, idempotency=key()) == made
-        await tenant.patch("c", made.id, MergePatch({"n": 1}))
-        again = await tenant.create("c", data, idempotency=key())
+        made = await docs.create(tenant, "c", data, idempotency=key())
+        assert await docs.create(tenant, "c", data, idempotency=key()) == made
+        await docs.patch(tenant, "c", made.id, MergePatch({"n": 1}))
+        again = await docs.create(tenant, "c", data, idempotency=key())
         assert (again.id, again.etag, again.text) == (made.id, made.etag, "")
-        await tenant.delete("c", made.id)
-        await tenant.replace("c", made.id, data)
-        again = await tenant.create("c", data, idempotency=key())
+        await docs.delete(tenant, "c", made.id)
+        await docs.replace(tenant, "c", made.id, data)
+        again = await docs.create(tenant, "c", data, idempotency=key())
         assert (again.etag, again.text) == (made.etag, "")
 
     async def test_another_request_with_the_key_is_refused(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        await tenant.create("c", {}, idempotency=key())
+        await docs.create(tenant, "c", {}, idempotency=key())
         with pytest.raises(IdempotencyMismatch):
-            await tenant.delete("c", "x", idempotency=key(fingerprint=b"2"))
-        await tenant.create("c", {}, idempotency=key("other", b"2"))
-        await store.tenant(GLOBEX).create("c", {}, idempotency=key(fingerprint=b"2"))
+            await docs.delete(tenant, "c", "x", idempotency=key(fingerprint=b"2"))
+        await docs.create(tenant, "c", {}, idempotency=key("other", b"2"))
+        await docs.create(store.tenant(GLOBEX), "c", {}, idempotency=key(fingerprint=b"2"))
 
     async def test_a_bulk_is_replayed_with_its_failures(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         writes = [Create({}), Delete("none"), Replace("x", {})]
         outcomes = await tenant.bulk("c", writes, idempotency=key())
-        await tenant.replace("c", "none", {})
+        await docs.replace(tenant, "c", "none", {})
         assert await tenant.bulk("c", writes, idempotency=key()) == outcomes
         assert statuses(outcomes) == [201, 404, 201] and len(await ids(tenant, "c")) == 3
 
     async def test_a_write_that_failed_may_be_tried_again(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         with pytest.raises(NotFound):
-            await tenant.patch("c", "x", MergePatch({"n": 1}), idempotency=key())
-        await tenant.replace("c", "x", {})
-        assert (await tenant.patch("c", "x", MergePatch({"n": 1}), idempotency=key())).version == 2
+            await docs.patch(tenant, "c", "x", MergePatch({"n": 1}), idempotency=key())
+        await docs.replace(tenant, "c", "x", {})
+        assert (await docs.patch(tenant, "c", "x", MergePatch({"n": 1}), idempotency=key())).version == 2
 
     async def test_of_many_at_once_one_is_done_and_the_others_are_told_or_answered(
         self, store: DocumentStore
     ) -> None:
         tenant = store.tenant(ACME)
-        writes = [tenant.create("c", {}, idempotency=key()) for _ in range(20)]
+        writes = [docs.create(tenant, "c", {}, idempotency=key()) for _ in range(20)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         assert len(await ids(tenant, "c")) == 1
         done = {result.id for result in results if not isinstance(result, BaseException)}
@@ -228,13 +230,13 @@ class Idempotency:
 
     async def test_a_caller_who_went_away_finds_the_result(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
-        write = asyncio.create_task(tenant.create("c", {"n": 1}, idempotency=key()))
+        write = asyncio.create_task(docs.create(tenant, "c", {"n": 1}, idempotency=key()))
         await asyncio.sleep(0)
         write.cancel()
         await asyncio.gather(write, return_exceptions=True)
         while True:
             try:
-                made = await tenant.create("c", {"n": 1}, idempotency=key())
+                made = await docs.create(tenant, "c", {"n": 1}, idempotency=key())
                 break
             except IdempotencyRunning:
                 await head_start(0.001)
@@ -245,59 +247,63 @@ class Quotas:
     async def test_documents_are_limited(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME, Quota(documents=3))
         for identifier in "abc":
-            await tenant.replace("c", identifier, {})
-        for attempt in (tenant.create("c", {}), tenant.create("other", {}), tenant.replace("c", "d", {})):
+            await docs.replace(tenant, "c", identifier, {})
+        for attempt in (
+            docs.create(tenant, "c", {}),
+            docs.create(tenant, "other", {}),
+            docs.replace(tenant, "c", "d", {}),
+        ):
             with pytest.raises(QuotaExceeded):
                 await attempt
-        await tenant.replace("c", "a", {"larger": "is fine"})
-        await tenant.delete("c", "b")
-        await tenant.create("other", {})
+        await docs.replace(tenant, "c", "a", {"larger": "is fine"})
+        await docs.delete(tenant, "c", "b")
+        await docs.create(tenant, "other", {})
         outcomes = await tenant.bulk("c", [Create({}), Delete("a"), Create({}), Create({})])
         assert statuses(outcomes) == [507, 204, 201, 507]
-        await store.tenant(GLOBEX, Quota(documents=1)).create("c", {})
+        await docs.create(store.tenant(GLOBEX, Quota(documents=1)), "c", {})
 
     async def test_bytes_are_limited_and_smaller_is_always_done(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME, Quota(bytes=1000))
-        await tenant.replace("c", "a", {"x": "y" * 900})
+        await docs.replace(tenant, "c", "a", {"x": "y" * 900})
         with pytest.raises(QuotaExceeded):
-            await tenant.replace("c", "b", {"x": "y" * 100})
+            await docs.replace(tenant, "c", "b", {"x": "y" * 100})
         with pytest.raises(QuotaExceeded):
-            await tenant.patch("c", "a", MergePatch({"z": "y" * 100}))
+            await docs.patch(tenant, "c", "a", MergePatch({"z": "y" * 100}))
         tight = store.tenant(ACME, Quota(documents=0, bytes=10))
-        assert (await tight.replace("c", "a", {"x": "y" * 800})).document.version == 2
+        assert (await docs.replace(tight, "c", "a", {"x": "y" * 800})).document.version == 2
         with pytest.raises(QuotaExceeded):
-            await tight.replace("c", "a", {"x": "y" * 801})
-        await tight.delete("c", "a")
+            await docs.replace(tight, "c", "a", {"x": "y" * 801})
+        await docs.delete(tight, "c", "a")
 
     async def test_collections_are_limited_declared_or_not(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME, Quota(collections=3))
         for name in "ab":
-            await tenant.create(name, {})
+            await docs.create(tenant, name, {})
         await tenant.put_collection("c", NO_SETTINGS)
-        for attempt in (tenant.create("d", {}), tenant.replace("d", "x", {})):
+        for attempt in (docs.create(tenant, "d", {}), docs.replace(tenant, "d", "x", {})):
             with pytest.raises(QuotaExceeded):
                 await attempt
         with pytest.raises(QuotaExceeded):
             await tenant.put_collection("d", NO_SETTINGS)
         assert statuses(await tenant.bulk("d", [Create({}), Create({})])) == [507, 507]
-        await tenant.replace("a", "x", {})
-        await tenant.create("c", {})
+        await docs.replace(tenant, "a", "x", {})
+        await docs.create(tenant, "c", {})
         await tenant.put_collection("a", NO_SETTINGS)
         await tenant.delete_collection("c", documents=True)
         assert statuses(await tenant.bulk("d", [Create({}), Create({})])) == [201, 201]
         with pytest.raises(QuotaExceeded):
-            await tenant.create("e", {})
+            await docs.create(tenant, "e", {})
         for document in (await tenant.list("d", Query())).items:
-            await tenant.delete("d", document.id)
-        await tenant.create("e", {})
+            await docs.delete(tenant, "d", document.id)
+        await docs.create(tenant, "e", {})
 
     async def test_names_of_collections_that_are_empty_again_leave_nothing_behind(
         self, store: DocumentStore
     ) -> None:
         tenant = store.tenant(ACME, Quota(collections=2))
         for n in range(10):
-            document = await tenant.create(f"c{n}", {})
-            await tenant.delete(f"c{n}", document.id)
+            document = await docs.create(tenant, f"c{n}", {})
+            await docs.delete(tenant, f"c{n}", document.id)
         assert (await tenant.collections()).items == ()
 
     async def test_settings_count_for_the_bytes(self, store: DocumentStore) -> None:
@@ -305,13 +311,13 @@ class Quotas:
         large = CollectionSettings(schema={"description": "x" * 900})
         await tenant.put_collection("a", large)
         await tenant.put_collection("b", large)
-        for attempt in (tenant.put_collection("c", large), tenant.create("a", {"x": "y" * 400})):
+        for attempt in (tenant.put_collection("c", large), docs.create(tenant, "a", {"x": "y" * 400})):
             with pytest.raises(QuotaExceeded):
                 await attempt
         with pytest.raises(QuotaExceeded):
             await tenant.patch_collection("a", MergePatch({"schema": {"description": "x" * 1500}}))
         await tenant.put_collection("a", NO_SETTINGS)
-        await tenant.create("a", {"x": "y" * 400})
+        await docs.create(tenant, "a", {"x": "y" * 400})
         await tenant.delete_collection("b")
         await tenant.put_collection("c", large)
 
@@ -322,19 +328,21 @@ class Quotas:
         done = 0
         with pytest.raises(QuotaExceeded):
             for n in range(1000):
-                await tenant.replace("c", "x", {"text": "y" * 20_000, "n": n}, idempotency=key(f"{n}"))
+                await docs.replace(tenant, "c", "x", {"text": "y" * 20_000, "n": n}, idempotency=key(f"{n}"))
                 done += 1
         assert 40 <= done <= 300  # versions of 200 bytes or so: not 2 documents, and not without end
         document = await tenant.read("c", "x")
         with pytest.raises(QuotaExceeded):
             await tenant.bulk("c", [Create({})] * 3, idempotency=key("bulk"))
-        await tenant.delete("c", "x", idempotency=key("delete"))
+        await docs.delete(tenant, "c", "x", idempotency=key("delete"))
         assert document.data["n"] == done - 1
-        await tenant.create("c", {}, idempotency=key("now"))
+        await docs.create(tenant, "c", {}, idempotency=key("now"))
 
     async def test_many_at_once_do_not_pass_the_quota(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME, Quota(documents=10))
-        results = await asyncio.gather(*(tenant.create("c", {}) for _ in range(30)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(docs.create(tenant, "c", {}) for _ in range(30)), return_exceptions=True
+        )
         assert sum(isinstance(result, QuotaExceeded) for result in results) == 20
         assert len(await ids(tenant, "c")) == 10
 

@@ -194,9 +194,10 @@ class MongoTenantStore(BaseTenantStore):
         rows = self._writes.rows
         return Listed(self._name, state, node, sort, instants.now(), deadline, rows=rows, fields=fields)
 
-    async def _write(
-        self, collection: str, write: Write, idempotency: IdempotencyKey | None
+    async def write(
+        self, collection: str, write: Write, idempotency: IdempotencyKey | None = None
     ) -> Written | None:
+        """See port.TenantStore.write."""
         identifier = new_id()  # of a Create; one for all attempts
 
         async def run(finish: Finish | None) -> Written | None:

@@ -21,9 +21,9 @@ from gateway.runtime.periodic import PeriodicTask
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings
-from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
+from gateway.store.model.document import UNCONDITIONAL, Document, Precondition
 from gateway.store.model.idempotency import IdempotencyKey
-from gateway.store.model.patch import MergePatch, Patch
+from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.model.write import MAX_BULK, NO_QUOTA, Outcome, Quota, Write, Written
 from gateway.store.moving.port import Moves
@@ -152,11 +152,11 @@ class MovingTenantStore:
         """See port.TenantStore."""
         return await self._now.work(function, *args, **more)
 
-    async def create(
-        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
-    ) -> Document:
+    async def write(
+        self, collection: str, write: Write, idempotency: IdempotencyKey | None = None
+    ) -> Written | None:
         """See port.TenantStore."""
-        return await self._write(lambda store: store.create(collection, data, idempotency=idempotency))
+        return await self._write(lambda store: store.write(collection, write, idempotency))
 
     async def read(self, collection: str, identifier: str) -> Document:
         """See port.TenantStore."""
@@ -168,44 +168,6 @@ class MovingTenantStore:
             return self._now.read_now(collection, identifier)
         except Moved:
             return None
-
-    async def replace(
-        self,
-        collection: str,
-        identifier: str,
-        data: Members,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Written:
-        """See port.TenantStore."""
-        of = collection, identifier, data, precondition
-        return await self._write(lambda store: store.replace(*of, idempotency=idempotency))
-
-    async def patch(
-        self,
-        collection: str,
-        identifier: str,
-        patch: Patch,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Document:
-        """See port.TenantStore."""
-        of = collection, identifier, patch, precondition
-        return await self._write(lambda store: store.patch(*of, idempotency=idempotency))
-
-    async def delete(
-        self,
-        collection: str,
-        identifier: str,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> None:
-        """See port.TenantStore."""
-        of = collection, identifier, precondition
-        await self._write(lambda store: store.delete(*of, idempotency=idempotency))
 
     async def bulk(
         self,

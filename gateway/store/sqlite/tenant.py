@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,15 @@ class SQLiteTenantStore(BaseTenantStore):
         if document is None:
             raise NotFound()
         return document
+
+    async def write(
+        self, collection: str, write: Write, idempotency: IdempotencyKey | None = None
+    ) -> Written | None:
+        """See port.TenantStore.write."""
+        written: Written | None = await self._run(
+            collection, operations.operation(collection, write), idempotency
+        )
+        return written
 
     async def _bulk(
         self, collection: str, writes: Sequence[Write], idempotency: IdempotencyKey | None, *, atomic: bool
@@ -177,11 +186,6 @@ class SQLiteTenantStore(BaseTenantStore):
         await self._to_its_end(long_writes.delete(self._name, begin))
 
     # --- writing ---
-
-    def _write(
-        self, collection: str, write: Write, idempotency: IdempotencyKey | None
-    ) -> Coroutine[Any, Any, Written | None]:  # what _run gives, without one more coroutine around it
-        return self._run(collection, operations.operation(collection, write), idempotency)
 
     async def _run(
         self,

@@ -15,6 +15,7 @@ from gateway.core.model import TenantId
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.bench.load.closed import LoadFailed, quantile
 from tests.bench.sites.documents_site import SMALL, DocumentsSite, document
+from tests.store import docs
 
 SUBSCRIBERS = 10
 RATE = 100  # writes per second
@@ -68,7 +69,7 @@ async def _run(site: DocumentsSite, writes: int) -> dict[str, Any]:
                 sent[(await answer.json())["id"]] = began
 
         async def by_another_process(number: int) -> None:
-            created = await documents.create(_COLLECTION, document(number, 1000))
+            created = await docs.create(documents, _COLLECTION, document(number, 1000))
             committed[created.id] = time.perf_counter()
 
         for write in (through_the_gateway, by_another_process):

@@ -20,6 +20,7 @@ from typing import Any
 
 from gateway.core.model import TenantId
 from gateway.store.json.strict import dumps
+from gateway.store.model.write import Create
 from gateway.store.port import TenantStore
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.bench import machine
@@ -125,7 +126,7 @@ async def _store_turn(documents: TenantStore, clients: int, seconds: float) -> f
     async def client(number: int) -> int:
         created = 0
         while time.perf_counter() < end:
-            await documents.create("orders", document(number + created, _ALL))
+            await documents.write("orders", Create(document(number + created, _ALL)))
             created += 1
         return created
 

@@ -22,6 +22,7 @@ from gateway.core.model import TenantId
 from gateway.store.model import collection as collections
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.conf import write_conf
+from tests.store import docs
 from tests.store.mongo import server
 from tests.support.ports import free_port
 
@@ -56,7 +57,7 @@ class Operator:
             if settings is not None:
                 await documents.put_collection("orders", collections.from_data(settings))
             for n in range(count):
-                await documents.replace("orders", f"{n:04}", {"n": n, "text": "x" * 500})
+                await docs.replace(documents, "orders", f"{n:04}", {"n": n, "text": "x" * 500})
 
         self.run(fill)
 

@@ -40,6 +40,7 @@ from gateway.store.model.write import MAX_BULK_SECONDS, Update
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.read.statement import Bound, Connection
 from gateway.store.sqlite.tenant import SQLiteTenantStore
+from tests.store import docs
 
 ACME = TenantId("acme")
 VALUES = [None, True, 1, 2.5, "", "x", "я", [], {}, [1, [2], {"a": 3}], {"a": {"b": [1, {"c": 2}]}}]
@@ -195,28 +196,28 @@ async def test_a_large_document_is_indexed_replaced_patched_and_deleted(
 ) -> None:
     indexes = (Index("tags", (("tags",),)), Index("name", (("name",),), unique=True))
     await tenant.put_collection("c", CollectionSettings(indexes=indexes))
-    written = await tenant.replace("c", "x", text_of(members()))
+    written = await docs.replace(tenant, "c", "x", text_of(members()))
     assert written.created and written.document.encoded and not written.document.text
     assert await found(tenant, {"tags": "b"}) == ["x"]
     with pytest.raises(UniqueConflict):
-        await tenant.create("c", {"name": "n"})
-    written = await tenant.replace("c", "x", text_of(members(tags=["c"], name="m")))
+        await docs.create(tenant, "c", {"name": "n"})
+    written = await docs.replace(tenant, "c", "x", text_of(members(tags=["c"], name="m")))
     assert not written.created
     assert (await found(tenant, {"tags": "b"}), await found(tenant, {"tags": "c"})) == ([], ["x"])
-    await tenant.create("c", {"name": "n"})
-    await tenant.patch("c", "x", MergePatch({"tags": ["d"], "new": 1}))
+    await docs.create(tenant, "c", {"name": "n"})
+    await docs.patch(tenant, "c", "x", MergePatch({"tags": ["d"], "new": 1}))
     read = await tenant.read("c", "x")
     assert read.data == members(tags=["d"], name="m", new=1)
     assert (await found(tenant, {"tags": "c"}), await found(tenant, {"tags": "d"})) == ([], ["x"])
     patch = LargePatch(False, strict.dumps({"tags": ["e"]}).encode())
-    assert (await tenant.patch("c", "x", patch)).version == 4
+    assert (await docs.patch(tenant, "c", "x", patch)).version == 4
     assert await found(tenant, {"tags": "e"}) == ["x"]
-    await tenant.replace("c", "x", {"name": "m"})
+    await docs.replace(tenant, "c", "x", {"name": "m"})
     assert (await found(tenant, {"tags": "e"}), (await tenant.read("c", "x")).data) == ([], {"name": "m"})
-    await tenant.replace("c", "x", text_of(members(name="m")))
-    await tenant.delete("c", "x")
+    await docs.replace(tenant, "c", "x", text_of(members(name="m")))
+    await docs.delete(tenant, "c", "x")
     assert await found(tenant, {"tags": "a"}) == []
-    await tenant.create("c", {"name": "m"})
+    await docs.create(tenant, "c", {"name": "m"})
     assert set(jobs.done) == {"change"}
     assert (await tenant.collection("c")).documents == 2
 
@@ -225,18 +226,18 @@ async def test_a_large_document_is_indexed_replaced_patched_and_deleted(
 async def test_a_large_document_that_nobody_looks_into_is_no_job(
     tenant: SQLiteTenantStore, jobs: Recorded
 ) -> None:
-    await tenant.replace("c", "x", text_of(members()))
-    await tenant.replace("c", "x", text_of(members()))
+    await docs.replace(tenant, "c", "x", text_of(members()))
+    await docs.replace(tenant, "c", "x", text_of(members()))
     assert (await tenant.read("c", "x")).encoded == text_of(members()).text
-    await tenant.delete("c", "x")
+    await docs.delete(tenant, "c", "x")
     assert jobs.done == []
 
 
 @pytest.mark.asyncio
 async def test_many_values_are_large_in_few_bytes(tenant: SQLiteTenantStore, jobs: Recorded) -> None:
     data = {"many": [0] * (LIGHT_VALUES + 1)}
-    await tenant.replace("c", "x", LargeMembers(strict.dumps(data).encode()))
-    document = await tenant.patch("c", "x", MergePatch({"one": 1}))
+    await docs.replace(tenant, "c", "x", LargeMembers(strict.dumps(data).encode()))
+    document = await docs.patch(tenant, "c", "x", MergePatch({"one": 1}))
     assert jobs.done == ["change"]
     assert document.data == {**data, "one": 1}
 
@@ -249,18 +250,18 @@ async def test_a_small_patch_that_makes_much_of_a_small_document_is_a_job(
         operations = [{"op": "copy", "from": "", "path": f"/x{number}"} for number in range(times)]
         return parse_json_patch(strict.dumps(operations).encode())
 
-    await tenant.replace("c", "x", {"a": {"b": 1}})
-    assert len((await tenant.patch("c", "x", doubled(3))).text) < 1000
+    await docs.replace(tenant, "c", "x", {"a": {"b": 1}})
+    assert len((await docs.patch(tenant, "c", "x", doubled(3))).text) < 1000
     assert jobs.done == [], "what makes little of it is none"
     for wanted, refused in ((doubled(12), None), (doubled(20), BodyTooLarge)):
-        await tenant.replace("c", "x", {"a": {"b": 1}})
+        await docs.replace(tenant, "c", "x", {"a": {"b": 1}})
         jobs.done.clear()
         if refused is None:
-            document = await tenant.patch("c", "x", wanted)
+            document = await docs.patch(tenant, "c", "x", wanted)
             assert document.data == apply(wanted, {"a": {"b": 1}}, "x")
         else:
             with pytest.raises(refused):
-                await tenant.patch("c", "x", wanted)
+                await docs.patch(tenant, "c", "x", wanted)
         assert jobs.done == ["change"]
 
 
@@ -269,7 +270,7 @@ async def test_what_a_bulk_has_workers_do_is_charged_to_it_also_where_it_fails(
     tenant: SQLiteTenantStore, jobs: Recorded
 ) -> None:
     large = {"many": [[]] * (LIGHT_VALUES + 1)}
-    await tenant.replace("c", "x", LargeMembers(strict.dumps(large).encode()))
+    await docs.replace(tenant, "c", "x", LargeMembers(strict.dumps(large).encode()))
     fails = parse_json_patch(b'[{"op":"remove","path":"/nothing"}]')
     jobs.seconds = MAX_BULK_SECONDS / 2 + 0.1
     for wanted, status in ((MergePatch({"one": 1}), 200), (fails, 409)):
@@ -287,11 +288,11 @@ async def test_what_a_bulk_has_workers_do_is_charged_to_it_also_where_it_fails(
 async def test_a_schema_is_asked_of_a_large_document(tenant: SQLiteTenantStore, jobs: Recorded) -> None:
     schema = {"properties": {"name": {"const": "n"}}}
     await tenant.put_collection("c", CollectionSettings(schema=schema))
-    await tenant.replace("c", "x", text_of(members()))
+    await docs.replace(tenant, "c", "x", text_of(members()))
     with pytest.raises(SchemaViolation):
-        await tenant.replace("c", "x", text_of(members(name="m")))
+        await docs.replace(tenant, "c", "x", text_of(members(name="m")))
     with pytest.raises(SchemaViolation):
-        await tenant.patch("c", "x", MergePatch({"name": "m"}))
+        await docs.patch(tenant, "c", "x", MergePatch({"name": "m"}))
     assert (await tenant.read("c", "x")).data == members()
 
 
@@ -308,14 +309,14 @@ async def test_worker_processes_do_the_jobs_and_their_errors_come_back(tmp_path:
         await tenant.put_collection("c", CollectionSettings(indexes=(Index("tags", (("tags",),)),)))
         raw = json.dumps({**members(), "many": list(range(LIGHT_VALUES))}).encode()
         text = await tenant.work(large.members_text, raw, "x")
-        await tenant.replace("c", "x", LargeMembers(text))
-        await tenant.patch("c", "x", MergePatch({"tags": ["z"]}))
+        await docs.replace(tenant, "c", "x", LargeMembers(text))
+        await docs.patch(tenant, "c", "x", MergePatch({"tags": ["z"]}))
         assert await found(tenant, {"tags": "z"}) == ["x"]
         with pytest.raises(Unprocessable) as refused:
             await tenant.work(large.members_text, b'{"$x":1}', "x")
         assert refused.value.extra["errors"][0]["pointer"] == "/$x"
         with pytest.raises(PatchConflict):
-            await tenant.patch("c", "x", parse_json_patch(b'[{"op":"test","path":"/name","value":1}]'))
+            await docs.patch(tenant, "c", "x", parse_json_patch(b'[{"op":"test","path":"/name","value":1}]'))
         assert pool.pids
     finally:
         await store.close()
@@ -350,7 +351,7 @@ async def test_a_filter_of_many_tables_asks_documents_that_are_not_small_one_by_
 
     monkeypatch.setattr(Bound, "of_one", watched)
     for name, count in (("small", 20), ("middle", 4_000), ("other", 4_000)):
-        await tenant.replace("c", name, {"a": [{"b": number} for number in range(count)], "name": name})
+        await docs.replace(tenant, "c", name, {"a": [{"b": number} for number in range(count)], "name": name})
     few = {"$or": [{"a.b": 19}, {"name": "other"}]}
     assert await found(tenant, few) == ["middle", "other", "small"] and not asked
     many = {"$or": [{"a.b": -number} for number in range(1, 90)] + [{"a.b": 3_999}, {"a.b": 19}]}
@@ -366,10 +367,10 @@ async def test_a_short_patch_that_makes_a_large_document_is_a_job(
     """Each copy of a document into itself doubles it."""
     copies = [{"op": "copy", "from": "/a", "path": f"/a/{n}"} for n in range(12)]
     patch = parse_json_patch(strict.dumps(copies).encode())
-    await tenant.replace("c", "x", {"a": {"text": "x" * 100}})
+    await docs.replace(tenant, "c", "x", {"a": {"text": "x" * 100}})
     few = parse_json_patch(strict.dumps(copies[:3]).encode())
-    await tenant.patch("c", "x", few)
+    await docs.patch(tenant, "c", "x", few)
     assert jobs.done == []
-    await tenant.replace("c", "x", {"a": {"text": "x" * 100}})
-    document = await tenant.patch("c", "x", patch)
+    await docs.replace(tenant, "c", "x", {"a": {"text": "x" * 100}})
+    document = await docs.patch(tenant, "c", "x", patch)
     assert jobs.done == ["change"] and document.size > LIGHT_BYTES

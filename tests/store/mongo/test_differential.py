@@ -26,6 +26,7 @@ from gateway.store.model.sort import SortKey
 from gateway.store.model.write import Replace
 from gateway.store.mongo.engine import MongoDocumentStore
 from gateway.store.mongo.tenant import MongoTenantStore
+from tests.store import docs
 from tests.store.mongo import server
 from tests.store.sqlite.read.test_differential import (
     INDEXED,
@@ -57,16 +58,16 @@ class Engine:
 
     async def _store(self, data: list[dict[str, Any]], indexed: bool) -> Stored:
         tenant = self.tenant
-        await tenant.replace("c", "x", {})
+        await docs.replace(tenant, "c", "x", {})
         await tenant.delete_collection("c", documents=True)
         numbered = [Replace(str(n), members) for n, members in enumerate(data)]
         await tenant.bulk("c", numbered[::2])
         if indexed:  # some documents are there before the indexes, some come and go after
             await tenant.put_collection("c", DECLARED)
-            await tenant.replace("c", "gone", data[0])
-            await tenant.delete("c", "gone")
+            await docs.replace(tenant, "c", "gone", data[0])
+            await docs.delete(tenant, "c", "gone")
         await tenant.bulk("c", numbered[1::2])
-        await tenant.patch("c", "0", MergePatch(data[-1]))
+        await docs.patch(tenant, "c", "0", MergePatch(data[-1]))
         found = (await tenant.list("c", Query(limit=1000))).items
         return {item.id: (item.data, item.created, item.modified) for item in found}
 

@@ -53,6 +53,7 @@ from gateway.store.mongo.tenant import MongoTenantStore
 from gateway.store.mongo.write import plan
 from gateway.store.transfer import import_lines
 from tests.eventually import END
+from tests.store import docs
 from tests.store.json.test_large import document
 from tests.store.mongo import server as mongo_server
 from tests.store.mongo.fakes import commands
@@ -129,7 +130,7 @@ async def store(server: str) -> AsyncIterator[MongoDocumentStore]:
 
 async def put(tenant: MongoTenantStore, identifier: str, **more: Any) -> None:
     text = await tenant.work(large.members_text, raw(**more), identifier)
-    await tenant.replace("c", identifier, LargeMembers(text))
+    await docs.replace(tenant, "c", identifier, LargeMembers(text))
 
 
 async def found(tenant: MongoTenantStore, text: str, sort: str = "", **more: Any) -> list[str]:
@@ -149,14 +150,14 @@ async def test_whatever_is_done_with_large_documents_their_values_are_made_in_wo
         await put(tenant, "x", name="x", n=2)
         text = await tenant.work(large.members_text, raw(name="y"), None)
         key = IdempotencyKey("key", b"f")
-        made = await tenant.create("c", LargeMembers(text), idempotency=key)
-        again = await tenant.create("c", LargeMembers(text), idempotency=key)
+        made = await docs.create(tenant, "c", LargeMembers(text), idempotency=key)
+        again = await docs.create(tenant, "c", LargeMembers(text), idempotency=key)
         read = await tenant.read("c", "x")
-        merged = await tenant.patch("c", "x", MergePatch({"tags": ["c"]}))
+        merged = await docs.patch(tenant, "c", "x", MergePatch({"tags": ["c"]}))
         patch = await tenant.work(large.merge_patch_text, raw(name="z"), "x")
-        patched = await tenant.patch("c", "x", LargePatch(False, patch))
+        patched = await docs.patch(tenant, "c", "x", LargePatch(False, patch))
         added = parse_json_patch(b'[{"op":"add","path":"/tags/-","value":"d"}]')
-        last = await tenant.patch("c", "x", added, Precondition(match=frozenset({patched.etag})))
+        last = await docs.patch(tenant, "c", "x", added, Precondition(match=frozenset({patched.etag})))
     assert again == made and key.replayed
     assert read.encoded == raw(name="x", n=2) and not read.text
     assert (merged.data["tags"], patched.data["tags"]) == (["c"], ["a", "b"])
@@ -170,7 +171,7 @@ async def test_lists_exports_and_feeds_of_large_documents_make_no_values_here(
     tenant = store.tenant(ACME)
     for identifier, tag in (("x", "a"), ("y", "b")):
         await put(tenant, identifier, name=identifier, tags=[tag], text=identifier * 200)
-    await tenant.create("c", {"name": "small", "tags": ["b"], "text": "z"})
+    await docs.create(tenant, "c", {"name": "small", "tags": ["b"], "text": "z"})
     feed = tenant.changes("c")
     some = projections.parse("name,tags")
     with no_values():
@@ -183,7 +184,7 @@ async def test_lists_exports_and_feeds_of_large_documents_make_no_values_here(
         second = await tenant.list("c", Query(EVERYTHING, sorts.parse("text"), 1, first.next, fields=some))
         lines = b"".join([chunk async for chunk in tenant.export("c", filters.parse('{"tags":"a"}'))])
         position = (await anext(feed)).position
-        await tenant.delete("c", "x")
+        await docs.delete(tenant, "c", "x")
         await put(tenant, "y", name="y")
         await feed.aclose()
         feed = tenant.changes("c", position)
@@ -219,25 +220,25 @@ async def test_bulks_imports_and_what_has_ended_make_no_values_here(store: Mongo
         await store._sweeper.sweep()
     assert [outcome.status for outcome in outcomes] == [201, 201, 200, 201, 204, 200]
     assert [item.id for item in (await tenant.list("c", Query())).items] == ["x"]
-    assert (await tenant.create("c", {"name": "y"})).version == 1, "its unique value is free"
+    assert (await docs.create(tenant, "c", {"name": "y"})).version == 1, "its unique value is free"
 
 
 async def test_what_is_refused_of_large_documents_is_told_as_of_others(store: MongoDocumentStore) -> None:
     tenant = store.tenant(ACME)
     await tenant.put_collection("c", collection.from_data(SETTINGS))
     await put(tenant, "x", name="x")
-    await tenant.replace("c", "y", {"name": "y"})
+    await docs.replace(tenant, "c", "y", {"name": "y"})
     with no_values():
         with pytest.raises(UniqueConflict):
-            await tenant.replace("c", "y", {"name": "x"})
+            await docs.replace(tenant, "c", "y", {"name": "x"})
         with pytest.raises(UniqueConflict):
-            await tenant.patch("c", "x", MergePatch({"name": "y"}))
+            await docs.patch(tenant, "c", "x", MergePatch({"name": "y"}))
         with pytest.raises(SchemaViolation):
-            await tenant.patch("c", "x", MergePatch({"name": 1}))
+            await docs.patch(tenant, "c", "x", MergePatch({"name": 1}))
         with pytest.raises(PatchConflict):
-            await tenant.patch("c", "x", parse_json_patch(b'[{"op":"test","path":"/n","value":2}]'))
+            await docs.patch(tenant, "c", "x", parse_json_patch(b'[{"op":"test","path":"/n","value":2}]'))
         with pytest.raises(PreconditionFailed):
-            await tenant.delete("c", "x", Precondition(match=frozenset({'"no"'})))
+            await docs.delete(tenant, "c", "x", Precondition(match=frozenset({'"no"'})))
         with pytest.raises(NotFound):
             await tenant.read("c", "z")
 
@@ -271,9 +272,9 @@ async def test_a_tenants_other_writes_do_not_wait_for_the_plan_of_a_large_one(
     held: tuple[MongoTenantStore, Held],
 ) -> None:
     tenant, jobs = held
-    writing = asyncio.ensure_future(tenant.replace("c", "x", LargeMembers(raw())))
+    writing = asyncio.ensure_future(docs.replace(tenant, "c", "x", LargeMembers(raw())))
     await jobs.begun.wait()
-    assert (await tenant.replace("c", "y", {})).created and not writing.done()
+    assert (await docs.replace(tenant, "c", "y", {})).created and not writing.done()
     jobs.go_on.set()
     assert (await writing).created and jobs.plans == 1
     assert (await tenant.collection("c")).documents == 2
@@ -281,11 +282,11 @@ async def test_a_tenants_other_writes_do_not_wait_for_the_plan_of_a_large_one(
 
 async def test_a_plan_of_what_has_changed_meanwhile_is_made_anew(held: tuple[MongoTenantStore, Held]) -> None:
     tenant, jobs = held
-    await tenant.replace("c", "x", {"a": 1})
+    await docs.replace(tenant, "c", "x", {"a": 1})
     patch = LargePatch(False, raw(b=2))
-    writing = asyncio.ensure_future(tenant.patch("c", "x", patch))
+    writing = asyncio.ensure_future(docs.patch(tenant, "c", "x", patch))
     await jobs.begun.wait()
-    await tenant.patch("c", "x", MergePatch({"a": 3}))
+    await docs.patch(tenant, "c", "x", MergePatch({"a": 3}))
     await tenant.put_collection("c", collection.from_data({"ttl": {"field": "end"}}))
     jobs.go_on.set()
     written = await writing
@@ -324,14 +325,14 @@ async def test_large_documents_are_held_by_few_at_once_whoever_asks_for_them(
     large_text = LargeMembers(strict.dumps({"a": "x" * LIGHT_BYTES}).encode())
     for tenant in tenants:
         for number in range(3):
-            await tenant.replace("c", f"{number}", large_text)
-        await tenant.create("c", {"a": "y"})
+            await docs.replace(tenant, "c", f"{number}", large_text)
+        await docs.create(tenant, "c", {"a": "y"})
     jobs.most = 0
     work: list[Any] = []
     for tenant in tenants:
         for number in range(3):
             work += [tenant.read("c", f"{number}") for _ in range(3)]
-            work.append(tenant.patch("c", f"{number}", MergePatch({"n": 1})))
+            work.append(docs.patch(tenant, "c", f"{number}", MergePatch({"n": 1})))
             work.append(tenant.list("c", Query(filters.parse('{"a":"y"}'))))
     done = await asyncio.gather(*work)
     assert 0 < jobs.most <= SEATS and len(done) == len(work)
@@ -363,9 +364,9 @@ async def test_a_short_patch_that_makes_a_large_document_is_a_job(server: str) -
     tenant = store.tenant(ACME)
     copies = [{"op": "copy", "from": "/a", "path": f"/a/{n}"} for n in range(12)]
     for count, plans in ((3, 0), (12, 1)):
-        await tenant.replace("c", "x", {"a": {"text": "x" * 100}})
+        await docs.replace(tenant, "c", "x", {"a": {"text": "x" * 100}})
         patch = parse_json_patch(strict.dumps(copies[:count]).encode())
-        document = await tenant.patch("c", "x", patch)
+        document = await docs.patch(tenant, "c", "x", patch)
         assert jobs.plans == plans
     assert document.size > LIGHT_BYTES and (await tenant.read("c", "x")) == document
     await store.close()
@@ -376,8 +377,8 @@ async def test_a_page_reads_no_more_than_it_needs_and_little_ahead_of_large_docu
 ) -> None:
     tenant = store.tenant(ACME)
     for number in range(20):
-        await tenant.replace("c", f"{number:02}", {"n": number})
-    await tenant.replace("large", "x", {"text": "x" * BATCH_BYTES})
+        await docs.replace(tenant, "c", f"{number:02}", {"n": number})
+    await docs.replace(tenant, "large", "x", {"text": "x" * BATCH_BYTES})
     commands.of(store._driver.name.rpartition("/")[2])
     await tenant.list("c", Query(limit=3))
     await tenant.list("c", Query(filters.parse('{"n":1}'), limit=3))

@@ -35,6 +35,7 @@ from gateway.store.mongo.engine import MongoDocumentStore
 from tests import harness
 from tests.eventually import head_start
 from tests.fakes import Backend, always, answer
+from tests.store import docs
 from tests.store.mongo import server as mongo_server
 from tests.store.mongo.fakes import Introduction, commands
 from tests.support.ports import free_port
@@ -109,7 +110,7 @@ async def test_cursors_of_one_gateway_count_in_the_others(server: str) -> None:
     await one.start()
     await other.start()
     for _ in range(2):
-        await one.tenant(ACME).create("c", {})
+        await docs.create(one.tenant(ACME), "c", {})
     page = await one.tenant(ACME).list("c", Query(limit=1))
     rest = await other.tenant(ACME).list("c", Query(cursor=page.next))
     assert len(rest.items) == 1
@@ -352,9 +353,9 @@ async def use_everything(store: MongoDocumentStore) -> None:
     tenant = store.tenant(ACME)
     declared = {"indexes": [{"name": "a", "fields": ["a"], "unique": True}], "ttl": {"seconds": 1000}}
     await tenant.put_collection("c", collection.from_data(declared))
-    await tenant.replace("c", "x", {"a": 1})
-    await tenant.create("c", {"a": 2}, idempotency=IdempotencyKey("key", b"f"))
-    await tenant.patch("c", "x", MergePatch({"a": 3}))
+    await docs.replace(tenant, "c", "x", {"a": 1})
+    await docs.create(tenant, "c", {"a": 2}, idempotency=IdempotencyKey("key", b"f"))
+    await docs.patch(tenant, "c", "x", MergePatch({"a": 3}))
     await tenant.bulk("c", [Replace("y", {"a": 3}), Create({}), Delete("x")], atomic=True)
     await tenant.bulk("c", [Replace("y", {"a": 2}), Create({}), Delete("y")])
     for sort in ("", "a", "-b", "_created,a"):
@@ -365,7 +366,7 @@ async def use_everything(store: MongoDocumentStore) -> None:
     assert [chunk async for chunk in tenant.export("c")]
     feed = tenant.changes("c")
     await anext(feed)
-    await tenant.create("c", {})
+    await docs.create(tenant, "c", {})
     await anext(feed)
     await feed.aclose()
     await tenant.patch_collection("c", MergePatch({"indexes": None}))
@@ -435,7 +436,7 @@ async def test_an_operator_that_is_not_ours_never_reaches_the_driver(
 
 async def test_what_a_client_says_is_a_value_or_a_member_of_d(watched: MongoDocumentStore) -> None:
     """A filter on the names that the engine uses for itself asks for the client's members of these names."""
-    await watched.tenant(GLOBEX).replace("c", "x", {"canary": "c4n4ry"})
+    await docs.replace(watched.tenant(GLOBEX), "c", "x", {"canary": "c4n4ry"})
     tenant = watched.tenant(ACME)
     commands.of(watched._driver.name.rpartition("/")[2])
     texts = [
@@ -458,9 +459,11 @@ async def test_data_that_looks_like_a_command_is_refused_or_only_data(watched: M
     tenant = watched.tenant(ACME)
     odd: dict[str, Any]
     odd = {"a": "$where", "b": "\x1f", "c": [{"": "$d"}], "1": {"0": 1}, "ix": [], "o": {"s": 1}}
-    document = await tenant.create("c", odd)
+    document = await docs.create(tenant, "c", odd)
     assert (await tenant.read("c", document.id)).data == odd
-    patched = await tenant.patch("c", document.id, MergePatch({"ix": None, "t": "globex", "c": "other"}))
+    patched = await docs.patch(
+        tenant, "c", document.id, MergePatch({"ix": None, "t": "globex", "c": "other"})
+    )
     assert patched.data == {**{n: v for n, v in odd.items() if n != "ix"}, "t": "globex", "c": "other"}
     assert (await store_of(watched, GLOBEX)) == []
 

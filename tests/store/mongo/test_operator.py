@@ -14,6 +14,7 @@ from gateway.store.mongo.driver import Driver
 from gateway.store.mongo.engine import MongoDocumentStore
 from gateway.store.mongo.operator import MongoOperator
 from gateway.store.mongo.rows import CLAIMS, COLLECTIONS, DOCUMENTS, TENANTS, scope
+from tests.store import docs
 from tests.store.mongo import server
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
@@ -29,10 +30,10 @@ async def both(tmp_path: Path) -> AsyncIterator[Both]:
         await store.start()
         declared = {"indexes": [{"name": "a", "fields": ["a"], "unique": True}], "ttl": {"seconds": 1000}}
         await store.tenant(ACME).put_collection("c", collection.from_data(declared))
-        await store.tenant(ACME).replace("c", "x", {"a": 1})
-        await store.tenant(ACME).replace("c", "y", {"a": [2, 3]})
-        await store.tenant(ACME).create("d", {"é": "é"})
-        await store.tenant(GLOBEX).create("c", {})
+        await docs.replace(store.tenant(ACME), "c", "x", {"a": 1})
+        await docs.replace(store.tenant(ACME), "c", "y", {"a": [2, 3]})
+        await docs.create(store.tenant(ACME), "d", {"é": "é"})
+        await docs.create(store.tenant(GLOBEX), "c", {})
         yield store, operator
         await operator.close()
         await store.close()

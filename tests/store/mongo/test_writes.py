@@ -38,6 +38,7 @@ from gateway.store.mongo.rows import (
 from gateway.store.mongo.write import idempotency
 from gateway.store.mongo.write import writes as mongo_writes
 from gateway.store.mongo.write.sweep import Sweeper
+from tests.store import docs
 from tests.store.mongo import server as mongo_server
 
 ACME = TenantId("acme")
@@ -74,8 +75,8 @@ def sweeper(store: MongoDocumentStore) -> Sweeper:
 async def test_what_has_ended_is_swept_with_its_counts_and_unique_values(store: MongoDocumentStore) -> None:
     tenant = store.tenant(ACME, Quota(documents=2))
     await tenant.put_collection("c", collection.from_data({**UNIQUE, "ttl": {"field": "end"}}))
-    await tenant.replace("c", "ended", {"a": 1, "end": instants.now() - 1})
-    await tenant.replace("c", "stays", {"a": 2, "end": instants.now() + 1000})
+    await docs.replace(tenant, "c", "ended", {"a": 1, "end": instants.now() - 1})
+    await docs.replace(tenant, "c", "stays", {"a": 2, "end": instants.now() + 1000})
     with pytest.raises(NotFound):
         await tenant.read("c", "ended")
     assert (await tenant.collection("c")).documents == 2
@@ -83,24 +84,24 @@ async def test_what_has_ended_is_swept_with_its_counts_and_unique_values(store: 
     assert (await tenant.collection("c")).documents == 1
     claims = [row async for row in store._driver.find(CLAIMS, scope("acme", "c"))]
     assert [row["o"] for row in claims] == ["stays"]
-    await tenant.create("c", {"a": 1, "end": instants.now() + 1000})
+    await docs.create(tenant, "c", {"a": 1, "end": instants.now() + 1000})
 
 
 async def test_what_is_forgotten_no_longer_counts_for_the_quota(store: MongoDocumentStore) -> None:
     tenant = store.tenant(ACME, Quota(bytes=1000))
     for n in range(4):
-        await tenant.replace("c", "x", {}, idempotency=IdempotencyKey(f"{n}", b"1"))
+        await docs.replace(tenant, "c", "x", {}, idempotency=IdempotencyKey(f"{n}", b"1"))
     with pytest.raises(QuotaExceeded):
-        await tenant.replace("c", "x", {"a": "x" * 500})
+        await docs.replace(tenant, "c", "x", {"a": "x" * 500})
     own = {"t": "acme"}
     rows = [row async for row in store._driver.find(IDEMPOTENCY, own)]
     assert all("x" not in row for row in rows)  # the server would remove it, and could not count
     for row in rows[1:]:
         await store._driver.update(IDEMPOTENCY, {"_id": row["_id"]}, {"$set": {"until": instants.now() - 1}})
     again = next(row["_id"].rpartition("\x1f")[2] for row in rows[1:])
-    await tenant.replace("c", "x", {}, idempotency=IdempotencyKey(again, b"2"))
+    await docs.replace(tenant, "c", "x", {}, idempotency=IdempotencyKey(again, b"2"))
     await sweeper(store).sweep()
-    await tenant.replace("c", "x", {"a": "x" * 300})
+    await docs.replace(tenant, "c", "x", {"a": "x" * 300})
     assert await MongoOperator(store._driver).verify(ACME) == ()
     await store._driver.update("tenants", own, {"$inc": {"bytes": 7}})
     assert await MongoOperator(store._driver).verify(ACME) != ()
@@ -109,8 +110,8 @@ async def test_what_is_forgotten_no_longer_counts_for_the_quota(store: MongoDocu
 async def test_a_document_that_was_written_again_before_the_sweep_stays(store: MongoDocumentStore) -> None:
     tenant = store.tenant(ACME)
     await tenant.put_collection("c", collection.from_data({"ttl": {"field": "end"}}))
-    first = (await tenant.replace("c", "x", {"end": instants.now() - 1})).document
-    again = await tenant.replace("c", "x", {"end": instants.now() + 1000})
+    first = (await docs.replace(tenant, "c", "x", {"end": instants.now() - 1})).document
+    again = await docs.replace(tenant, "c", "x", {"end": instants.now() + 1000})
     assert again.created and again.document.incarnation != first.incarnation
     await sweeper(store).sweep()
     assert await tenant.read("c", "x") == again.document
@@ -121,7 +122,7 @@ async def test_a_feed_tells_what_was_swept(server: str) -> None:
     await store.start()
     tenant = store.tenant(ACME)
     await tenant.put_collection("c", collection.from_data({"ttl": {"field": "end"}}))
-    document = (await tenant.replace("c", "x", {"end": instants.now() - 1})).document
+    document = (await docs.replace(tenant, "c", "x", {"end": instants.now() - 1})).document
     feed = tenant.changes("c")
     await anext(feed)
     await sweeper(store).sweep()
@@ -134,23 +135,23 @@ async def test_a_feed_tells_what_was_swept(server: str) -> None:
 async def test_a_value_that_a_dead_gateway_claimed_for_nothing_is_free(single: MongoDocumentStore) -> None:
     tenant = single.tenant(ACME)
     await tenant.put_collection("c", collection.from_data(UNIQUE))
-    await tenant.replace("c", "x", {"a": 1})
+    await docs.replace(tenant, "c", "x", {"a": 1})
     (claim,) = [row async for row in single._driver.find(CLAIMS, scope("acme", "c"))]
     half_done = {**claim, "_id": claim["_id"].replace("[1]", "[2]"), "o": "never"}
     await single._driver.insert(CLAIMS, half_done)
     with pytest.raises(UniqueConflict):  # it may be a write that goes on this moment
-        await tenant.replace("c", "y", {"a": 2})
+        await docs.replace(tenant, "c", "y", {"a": 2})
     long_ago = {"$set": {"at": instants.now() - mongo_writes._CLAIM_SECONDS - 1}}
     await single._driver.update(CLAIMS, scope("acme", "c", {"_id": half_done["_id"]}), long_ago)
-    assert (await tenant.replace("c", "y", {"a": 2})).created
+    assert (await docs.replace(tenant, "c", "y", {"a": 2})).created
     with pytest.raises(UniqueConflict):
-        await tenant.replace("c", "z", {"a": 2})
+        await docs.replace(tenant, "c", "z", {"a": 2})
 
 
 async def test_a_write_that_fails_takes_back_what_it_did_before(single: MongoDocumentStore) -> None:
     tenant = single.tenant(ACME)
     await tenant.put_collection("c", collection.from_data(UNIQUE))
-    await tenant.replace("c", "x", {"a": 1})
+    await docs.replace(tenant, "c", "x", {"a": 1})
 
     async def lost(*_: object) -> bool:
         raise asyncio.CancelledError
@@ -161,7 +162,7 @@ async def test_a_write_that_fails_takes_back_what_it_did_before(single: MongoDoc
         await broken.run(lambda session, undo: broken.write(session, undo, "c", _replace("y", {"a": 2})))
     row = await single._driver.find_one(TENANTS, {"_id": "acme"})
     assert row is not None and row["documents"] == 1
-    assert (await tenant.replace("c", "z", {"a": 2})).created
+    assert (await docs.replace(tenant, "c", "z", {"a": 2})).created
 
 
 def _replace(identifier: str, data: dict[str, int]) -> Replace:
@@ -172,7 +173,7 @@ async def test_a_document_written_by_settings_that_were_just_replaced_gets_the_n
     single: MongoDocumentStore,
 ) -> None:
     tenant = single.tenant(ACME)
-    await tenant.replace("c", "x", {"a": 2})
+    await docs.replace(tenant, "c", "x", {"a": 2})
     writes = single._writes("acme", Quota())
     store, state = writes._store, await writes.state("c")
 
@@ -193,7 +194,7 @@ async def test_while_an_index_is_built_lists_do_without_it(store: MongoDocumentS
     tenant = store.tenant(ACME)
     await tenant.put_collection("c", collection.from_data({"indexes": [{"name": "by_a", "fields": ["a"]}]}))
     for identifier, value in (("x", 2), ("y", 1)):
-        await tenant.replace("c", identifier, {"a": value})
+        await docs.replace(tenant, "c", identifier, {"a": value})
     own = scope("acme", "c", {"_id": joined("acme", "c")})
     await store._driver.update(COLLECTIONS, own, {"$set": {"building": True}})
     await store._driver.update(DOCUMENTS, scope("acme", "c", {"id": "y"}), {"$set": {"ix": [], "o": {}}})
@@ -220,9 +221,9 @@ async def test_a_write_whose_answer_was_lost_behind_its_commit_is_remembered(
         pytest.skip("without transactions there is no commit")
     store._driver.transaction = lose_the_answer  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
-        await tenant.create("c", {"a": 1}, idempotency=key)
+        await docs.create(tenant, "c", {"a": 1}, idempotency=key)
     store._driver.transaction = transaction  # type: ignore[method-assign]
-    document = await tenant.create("c", {"a": 1}, idempotency=key)
+    document = await docs.create(tenant, "c", {"a": 1}, idempotency=key)
     assert (await tenant.list("c", Query())).items == (document,)
 
 
@@ -234,8 +235,8 @@ async def test_the_key_of_a_write_whose_gateway_died_is_free_after_a_while(store
     row["until"] = now + 60
     await store._driver.insert(IDEMPOTENCY, row)
     with pytest.raises(IdempotencyRunning):
-        await tenant.create("c", {}, idempotency=key)
+        await docs.create(tenant, "c", {}, idempotency=key)
     over = {"$set": {"until": now - idempotency.LEASE_SECONDS}}
     await store._driver.update(IDEMPOTENCY, {"_id": row["_id"]}, over)
-    document = await tenant.create("c", {}, idempotency=key)
-    assert await tenant.create("c", {}, idempotency=key) == document
+    document = await docs.create(tenant, "c", {}, idempotency=key)
+    assert await docs.create(tenant, "c", {}, idempotency=key) == document

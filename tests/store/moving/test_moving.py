@@ -26,6 +26,7 @@ from gateway.store.port import DocumentStore, Moved, TenantStore
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.moves import SQLiteMoves
 from tests.eventually import END
+from tests.store import docs
 from tests.store.mongo import server as mongo_server
 
 ACME = TenantId("acme")
@@ -141,10 +142,10 @@ async def test_a_copy_has_the_same_documents_with_their_tags_and_instants(places
     await here.acme.put_collection("orders", collections.from_data(UNIQUE))
     values: list[Any] = [1, -0.5, 1e300, 2**63 - 1, "\u00e9\U0001f600", None, [1, [2]], {"b": {"a": []}}]
     for number, value in enumerate(values):
-        await here.acme.replace("orders", f"{number}", {"email": number, "value": value})
-    await here.acme.replace("notes", "large", {"text": "x" * 600_000})
-    await here.acme.replace("notes", "twice", {"n": 1})
-    await here.acme.replace("notes", "twice", {"n": 2})
+        await docs.replace(here.acme, "orders", f"{number}", {"email": number, "value": value})
+    await docs.replace(here.acme, "notes", "large", {"text": "x" * 600_000})
+    await docs.replace(here.acme, "notes", "twice", {"n": 1})
+    await docs.replace(here.acme, "notes", "twice", {"n": 2})
     report = await TenantCopy(ACME, here.side, there.side).run(None)
     for name in ("orders", "notes"):
         assert await everything(there.acme, name) == await everything(here.acme, name)
@@ -158,14 +159,14 @@ async def test_a_copy_that_is_begun_again_writes_only_what_differs(places: Place
     here, there = places
     await here.acme.put_collection("orders", collections.from_data({"require_if_match": True}))
     for number in range(20):
-        await here.acme.create("orders", {"n": number})
+        await docs.create(here.acme, "orders", {"n": number})
     await TenantCopy(ACME, here.side, there.side).run(None)
     first, second, *_ = (await here.acme.list("orders", Query())).items
     await there.mover.tenant(ACME).put_collection("orders", collections.from_data({}))
-    await there.mover.tenant(ACME).delete("orders", first.id)  # as after a target that was lost in part
-    await there.mover.tenant(ACME).replace("orders", second.id, {"n": "other"})
-    await there.mover.tenant(ACME).replace("orders", "alien", {"n": 0})
-    await there.mover.tenant(ACME).replace("aliens", "alien", {"n": 0})
+    await docs.delete(there.mover.tenant(ACME), "orders", first.id)  # as after a target that was lost in part
+    await docs.replace(there.mover.tenant(ACME), "orders", second.id, {"n": "other"})
+    await docs.replace(there.mover.tenant(ACME), "orders", "alien", {"n": 0})
+    await docs.replace(there.mover.tenant(ACME), "aliens", "alien", {"n": 0})
     report = await TenantCopy(ACME, here.side, there.side).run(None)
     assert (report.written, report.removed, report.unchanged) == (2, 1, 18)
     assert await everything(there.acme) == await everything(here.acme)
@@ -180,12 +181,12 @@ async def test_unique_values_that_wandered_do_not_stop_a_copy(places: Places) ->
     here, there = places
     await here.acme.put_collection("orders", collections.from_data({"indexes": UNIQUE["indexes"]}))
     for name in "abc":
-        await here.acme.replace("orders", name, {"email": name})
+        await docs.replace(here.acme, "orders", name, {"email": name})
     await TenantCopy(ACME, here.side, there.side).run(None)
     for name in "abc":
-        await here.acme.replace("orders", name, {"email": f"{name}2"})
+        await docs.replace(here.acme, "orders", name, {"email": f"{name}2"})
     for name, other in ("ab", "bc", "ca"):
-        await here.acme.replace("orders", name, {"email": other})
+        await docs.replace(here.acme, "orders", name, {"email": other})
     await TenantCopy(ACME, here.side, there.side).run(None)
     assert await everything(there.acme) == await everything(here.acme)
 
@@ -193,14 +194,14 @@ async def test_unique_values_that_wandered_do_not_stop_a_copy(places: Places) ->
 async def test_an_id_that_begins_another_life_is_followed(places: Places) -> None:
     """https://github.com/apache/pouchdb/issues/2787: deleted, made again, deleted again."""
     here, there = places
-    await here.acme.replace("orders", "7", {"n": 1})
+    await docs.replace(here.acme, "orders", "7", {"n": 1})
     for _ in range(2):
         await TenantCopy(ACME, here.side, there.side).run(None)
-        await here.acme.delete("orders", "7")
-        await here.acme.replace("orders", "7", {"n": 2})
+        await docs.delete(here.acme, "orders", "7")
+        await docs.replace(here.acme, "orders", "7", {"n": 2})
     await TenantCopy(ACME, here.side, there.side).run(None)
     assert await everything(there.acme) == await everything(here.acme)
-    await here.acme.delete("orders", "7")
+    await docs.delete(here.acme, "orders", "7")
     await TenantCopy(ACME, here.side, there.side).run(None)
     assert await everything(there.acme) == []
 
@@ -215,7 +216,7 @@ async def test_a_tenant_that_is_written_to_is_moved_and_nothing_acknowledged_is_
         turns = Turns()
         source, writing = turns.between(here.side), turns.lock
     for number in range(10):
-        await here.acme.replace("orders", f"{number:03}", {"n": number})
+        await docs.replace(here.acme, "orders", f"{number:03}", {"n": number})
     acknowledged: dict[str, int] = {f"{number:03}": number for number in range(10)}
     moved = asyncio.Event()
 
@@ -224,7 +225,7 @@ async def test_a_tenant_that_is_written_to_is_moved_and_nothing_acknowledged_is_
             number = (start + 7 * turn) % 12
             try:
                 async with writing:
-                    written = await here.acme.replace("orders", f"{number:03}", {"n": turn})
+                    written = await docs.replace(here.acme, "orders", f"{number:03}", {"n": turn})
             except Moved:
                 moved.set()
                 return
@@ -238,27 +239,27 @@ async def test_a_tenant_that_is_written_to_is_moved_and_nothing_acknowledged_is_
     found = {d.id: d.data["n"] for d in (await there.acme.list("orders", Query(limit=1000))).items}
     assert found == acknowledged
     assert (await here.moves.moved()).tenants == ("acme",)
-    assert (await there.acme.replace("orders", "000", {"n": -1})).created is False  # it is served there
+    assert (await docs.replace(there.acme, "orders", "000", {"n": -1})).created is False  # it is served there
 
 
 async def test_a_tenant_is_moved_there_and_back(places: Places) -> None:
     here, there = places
-    await here.acme.replace("orders", "7", {"n": 1})
+    await docs.replace(here.acme, "orders", "7", {"n": 1})
     await TenantCopy(ACME, here.side, there.side).run("there")
-    await there.acme.replace("orders", "7", {"n": 2})
+    await docs.replace(there.acme, "orders", "7", {"n": 2})
     await TenantCopy(ACME, there.side, here.side).run("here")
     assert (await here.acme.read("orders", "7")).data == {"n": 2}
-    assert (await here.acme.replace("orders", "7", {"n": 3})).document.version == 3
+    assert (await docs.replace(here.acme, "orders", "7", {"n": 3})).document.version == 3
     with pytest.raises(Moved):
-        await there.acme.replace("orders", "7", {"n": 4})
+        await docs.replace(there.acme, "orders", "7", {"n": 4})
 
 
 async def test_a_write_that_is_sent_again_after_the_move_is_done_once(places: Places) -> None:
     here, there = places
-    made = await here.acme.create("orders", {"n": 1}, idempotency=IdempotencyKey("k", b"f" * 16))
+    made = await docs.create(here.acme, "orders", {"n": 1}, idempotency=IdempotencyKey("k", b"f" * 16))
     await TenantCopy(ACME, here.side, there.side).run("there")
     again = IdempotencyKey("k", b"f" * 16)
-    assert await there.acme.create("orders", {"n": 1}, idempotency=again) == made
+    assert await docs.create(there.acme, "orders", {"n": 1}, idempotency=again) == made
     assert again.replayed
 
 
@@ -267,7 +268,7 @@ async def test_a_collection_that_is_deleted_while_it_is_copied_is_not_there_afte
 ) -> None:
     here, there = places
     for number in range(5):
-        await here.acme.replace("orders", f"{number}", {"n": number})
+        await docs.replace(here.acme, "orders", f"{number}", {"n": number})
     await TenantCopy(ACME, here.side, there.side).run(None)
 
     class Deleting:
@@ -280,7 +281,7 @@ async def test_a_collection_that_is_deleted_while_it_is_copied_is_not_there_afte
             if not self.done:
                 self.done = True
                 await here.acme.delete_collection("orders", documents=True)
-                await here.acme.replace("orders", "new", {"n": 0})
+                await docs.replace(here.acme, "orders", "new", {"n": 0})
             return await here.moves.changes(tenant, after)
 
         done = False
@@ -293,7 +294,7 @@ async def test_a_collection_that_is_deleted_while_it_is_copied_is_not_there_afte
 async def test_a_log_that_does_not_reach_back_is_answered_by_comparing_again(places: Places) -> None:
     """https://github.com/yougov/mongo-connector/issues/514"""
     here, there = places
-    await here.acme.replace("orders", "7", {"n": 1})
+    await docs.replace(here.acme, "orders", "7", {"n": 1})
     gone = iter([True, False])
 
     class Short:
@@ -302,7 +303,7 @@ async def test_a_log_that_does_not_reach_back_is_answered_by_comparing_again(pla
 
         async def changes(self, tenant: TenantId, after: int) -> Any:
             if next(gone, False):
-                await here.acme.replace("orders", "8", {"n": 2})
+                await docs.replace(here.acme, "orders", "8", {"n": 2})
                 raise LogGone()
             return await here.moves.changes(tenant, after)
 
@@ -313,7 +314,7 @@ async def test_a_log_that_does_not_reach_back_is_answered_by_comparing_again(pla
 
 async def test_what_the_target_does_not_take_is_named_and_nothing_is_moved(places: Places) -> None:
     here, there = places
-    await here.acme.replace("orders", "7", {"a": 1})
+    await docs.replace(here.acme, "orders", "7", {"a": 1})
 
     class Refusing:
         def __getattr__(self, name: str) -> Any:
@@ -333,9 +334,9 @@ async def test_what_the_target_does_not_take_is_named_and_nothing_is_moved(place
 
 async def test_a_hold_ends_with_who_holds(places: Places) -> None:
     here, _ = places
-    await here.acme.replace("orders", "7", {"n": 1})
+    await docs.replace(here.acme, "orders", "7", {"n": 1})
     async with here.moves.hold(ACME):
-        writing = asyncio.create_task(here.acme.replace("orders", "7", {"n": 2}))
+        writing = asyncio.create_task(docs.replace(here.acme, "orders", "7", {"n": 2}))
         assert (await here.acme.read("orders", "7")).data == {"n": 1}  # reads go on
         done, _ = await asyncio.wait([writing], timeout=0.1)
         assert not done
@@ -346,17 +347,17 @@ async def test_new_tenants_belong_to_the_target_once_all_have_left(places: Place
     here, _ = places
     await here.moves.leave_all("there")
     with pytest.raises(StoreUnavailable):
-        await here.gateway.tenant(TenantId("newcomer")).create("orders", {"n": 1})
+        await docs.create(here.gateway.tenant(TenantId("newcomer")), "orders", {"n": 1})
     await here.moves.arrive_all()
-    await here.gateway.tenant(TenantId("newcomer")).create("orders", {"n": 1})
+    await docs.create(here.gateway.tenant(TenantId("newcomer")), "orders", {"n": 1})
 
 
 async def test_feeds_of_a_tenant_that_arrived_go_on(places: Places) -> None:
     here, there = places
-    await here.acme.replace("orders", "7", {"n": 1})
+    await docs.replace(here.acme, "orders", "7", {"n": 1})
     await TenantCopy(ACME, here.side, there.side).run("there")
     async with aclosing(there.acme.changes("orders")) as feed:
         await anext(feed)
-        await there.acme.replace("orders", "7", {"n": 2})
+        await docs.replace(there.acme, "orders", "7", {"n": 2})
         async with asyncio.timeout(END):
             assert [c.id for c in (await anext(feed)).items] == ["7"]

@@ -12,6 +12,7 @@ from gateway.core.model import TenantId
 from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch
 from gateway.store.sqlite.engine import SQLiteDocumentStore
+from tests.store import docs
 
 CLIENTS = 8
 
@@ -26,10 +27,10 @@ async def write(folder: Path, prefix: str) -> None:
             key = f"{prefix}-{number}-{turn}"
             os.write(1, f"try {key}\n".encode())
             data = {"key": key, "tags": [key, turn], "text": "x" * (turn * 37 % 3000)}
-            made = await tenant.create("c", data, idempotency=IdempotencyKey(key, b"same"))
+            made = await docs.create(tenant, "c", data, idempotency=IdempotencyKey(key, b"same"))
             os.write(1, f"ack {key} {made.id}\n".encode())
             if turn % 5 == 0:
-                await tenant.patch("c", made.id, MergePatch({"patched": True}))
+                await docs.patch(tenant, "c", made.id, MergePatch({"patched": True}))
                 os.write(1, f"patched {key} {made.id}\n".encode())
 
     await asyncio.gather(*(client(number) for number in range(CLIENTS)))

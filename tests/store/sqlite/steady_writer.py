@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.core.model import TenantId
 from gateway.store.sqlite.engine import SQLiteDocumentStore
+from tests.store import docs
 
 CLIENTS = 8
 
@@ -23,7 +24,7 @@ async def write(folder: Path) -> None:
     async def client(number: int) -> None:
         for turn in range(1_000_000):
             data = {"client": number, "n": turn, "text": "x" * 1000}
-            await tenant.replace("c", f"{number}-{turn:06}", data)
+            await docs.replace(tenant, "c", f"{number}-{turn:06}", data)
             os.write(1, f"ack {number} {turn}\n".encode())
 
     await asyncio.gather(*(client(number) for number in range(CLIENTS)))

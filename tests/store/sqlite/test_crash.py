@@ -18,6 +18,7 @@ from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.operator import SQLiteOperator
 from gateway.store.sqlite.write import alterations, sweep
 from tests.eventually import eventually, meanwhile
+from tests.store import docs
 from tests.store.conformance import ACME, ids
 from tests.store.sqlite.write.long_writer import SETTINGS as ALTERED
 
@@ -89,8 +90,8 @@ async def test_acknowledged_writes_survive_kill_9_and_are_there_once(tmp_path: P
         for word in words:
             assert word[0] != "patched" or found[word[1]].data.get("patched") is True
         for key in tried:
-            again = await store.tenant(ACME).create(
-                "c", {"key": key, "tags": []}, idempotency=IdempotencyKey(key, b"same")
+            again = await docs.create(
+                store.tenant(ACME), "c", {"key": key, "tags": []}, idempotency=IdempotencyKey(key, b"same")
             )
             known = acknowledged.setdefault(key, again.id)
             assert again.id == known and (key not in found or again.id == found[key].id)

@@ -14,6 +14,7 @@ from gateway.store.model.query import Query
 from gateway.store.model.write import Create
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.operator import SQLiteOperator
+from tests.store import docs
 from tests.store.conformance import ACME
 from tests.store.conformance_streams import collect
 
@@ -38,12 +39,12 @@ async def test_nothing_is_half_done_when_the_file_is_full(store: SQLiteDocumentS
     written = 0
     with pytest.raises(InsufficientStorage):
         for n in range(1000):
-            await tenant.replace("c", f"{n:04}", {"n": n, "a": ["x" * 100, n], "text": "x" * 5000})
+            await docs.replace(tenant, "c", f"{n:04}", {"n": n, "a": ["x" * 100, n], "text": "x" * 5000})
             written += 1
     with pytest.raises(InsufficientStorage):
         await tenant.bulk("c", [Create({"n": -n, "text": "x" * 50_000}) for n in range(1, 20)])
     with pytest.raises(InsufficientStorage):
-        await tenant.create("c", {"text": "x" * 50_000}, idempotency=IdempotencyKey("key", b"1"))
+        await docs.create(tenant, "c", {"text": "x" * 50_000}, idempotency=IdempotencyKey("key", b"1"))
     assert written > 20
     there = await tenant.list("c", Query(filters.parse('{"n":{"$gte":0}}'), count=True))
     assert (await tenant.collection("c")).documents == written == there.count
@@ -51,9 +52,9 @@ async def test_nothing_is_half_done_when_the_file_is_full(store: SQLiteDocumentS
     async with aclosing(tenant.changes("c")) as feed:
         await anext(feed)
         for n in range(10):
-            await tenant.delete("c", f"{n:04}")
+            await docs.delete(tenant, "c", f"{n:04}")
         assert len(await collect(feed, 10)) == 10
-    made = await tenant.create("c", {"n": 0}, idempotency=IdempotencyKey("key", b"1"))
+    made = await docs.create(tenant, "c", {"n": 0}, idempotency=IdempotencyKey("key", b"1"))
     assert (await tenant.read("c", made.id)).data == {"n": 0}
     assert await SQLiteOperator(tmp_path).verify(ACME) == ()
 
@@ -64,7 +65,7 @@ async def test_an_index_for_which_there_is_no_room_is_not_declared(
     tenant = store.tenant(ACME)
     with pytest.raises(InsufficientStorage):
         for n in range(1000):
-            await tenant.replace("c", f"{n:04}", {"n": n, "a": ["y" * 100 + str(m) for m in range(20)]})
+            await docs.replace(tenant, "c", f"{n:04}", {"n": n, "a": ["y" * 100 + str(m) for m in range(20)]})
     before = await tenant.collection("c")
     with pytest.raises(InsufficientStorage):
         await tenant.put_collection("c", SETTINGS)
@@ -90,5 +91,5 @@ async def test_a_slow_count_or_export_is_given_up_and_the_next_query_works(tmp_p
         with pytest.raises((QueryTooSlow, StoreUnavailable)):
             async with aclosing(tenant.export("c", never)) as export:
                 await anext(export)
-    assert (await tenant.create("c", {})).version == 1
+    assert (await docs.create(tenant, "c", {})).version == 1
     await hurried.close()

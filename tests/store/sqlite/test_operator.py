@@ -16,6 +16,7 @@ from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.files import copy
 from gateway.store.sqlite.operator import SQLiteOperator
 from tests.eventually import eventually
+from tests.store import docs
 from tests.store.conformance import ACME, GLOBEX, ids
 
 KEY = b"k" * 32
@@ -43,8 +44,8 @@ async def test_tenants_and_their_sizes_are_told(store: SQLiteDocumentStore, fold
     operator = SQLiteOperator(folder)
     assert await operator.tenants() == ()
     for tenant in (GLOBEX, ACME):
-        await store.tenant(tenant).replace("c", "x", {"a": 1})
-    await store.tenant(ACME).replace("d", "x", {"a": "é"})
+        await docs.replace(store.tenant(tenant), "c", "x", {"a": 1})
+    await docs.replace(store.tenant(ACME), "d", "x", {"a": "é"})
     (folder / "not a tenant.db").write_text("")
     assert await operator.tenants() == (ACME, GLOBEX)
     size = await operator.size(ACME)
@@ -66,7 +67,7 @@ async def test_a_backup_taken_while_writing_is_whole_and_holds_every_earlier_wri
     async def write() -> None:
         nonlocal acknowledged
         while not stop:
-            await tenant.replace("c", f"{acknowledged:06}", {"n": acknowledged, "a": ["x" * 1000, 1]})
+            await docs.replace(tenant, "c", f"{acknowledged:06}", {"n": acknowledged, "a": ["x" * 1000, 1]})
             acknowledged += 1
 
     writing = asyncio.create_task(write())
@@ -96,11 +97,11 @@ async def test_data_is_only_replaced_when_told_so_and_while_nobody_has_it_open(
     store = SQLiteDocumentStore(folder, KEY)
     await store.start()
     tenant, operator = store.tenant(ACME), SQLiteOperator(folder)
-    await tenant.replace("c", "old", {})
+    await docs.replace(tenant, "c", "old", {})
     async with aclosing(tenant.changes("c")) as feed:
         event = (await anext(feed)).position
     await operator.backup(ACME, tmp_path / "backup")
-    await tenant.replace("c", "new", {})
+    await docs.replace(tenant, "c", "new", {})
     with pytest.raises(Conflict, match="replace"):
         await operator.restore(ACME, tmp_path / "backup")
     with pytest.raises(Conflict, match="stop the gateway"):
@@ -130,7 +131,7 @@ async def test_what_is_no_whole_backup_is_not_restored(
         with closing(sqlite3.connect(source)) as connection:
             connection.execute("CREATE TABLE theirs (a)")
     elif kind == "damaged":
-        await store.tenant(ACME).replace("c", "x", {})
+        await docs.replace(store.tenant(ACME), "c", "x", {})
         await operator.backup(ACME, source)
         with closing(sqlite3.connect(source, isolation_level=None)) as connection:
             connection.execute("UPDATE collections SET documents = 7")
@@ -154,7 +155,7 @@ async def test_verifying_finds_what_does_not_fit_together(
     store: SQLiteDocumentStore, folder: Path, spoil: str, said: str
 ) -> None:
     await store.tenant(ACME).put_collection("c", SETTINGS)
-    await store.tenant(ACME).replace("c", "x", {"a": [1, 2], "n": 1})
+    await docs.replace(store.tenant(ACME), "c", "x", {"a": [1, 2], "n": 1})
     operator = SQLiteOperator(folder)
     assert await operator.verify(ACME) == ()
     with closing(sqlite3.connect(folder / "acme.db", isolation_level=None)) as connection:
@@ -182,7 +183,7 @@ async def test_verifying_finds_a_torn_file(folder: Path) -> None:
     store = SQLiteDocumentStore(folder, KEY)
     await store.start()
     for n in range(50):
-        await store.tenant(ACME).replace("c", str(n), {"a": "x" * 2000})
+        await docs.replace(store.tenant(ACME), "c", str(n), {"a": "x" * 2000})
     await store.close()
     with (folder / "acme.db").open("r+b") as file:
         file.seek(8 * 4096)

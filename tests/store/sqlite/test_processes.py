@@ -22,6 +22,7 @@ from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.files import damage
 from gateway.store.sqlite.files.connections import open_writer
 from gateway.store.sqlite.operator import SQLiteOperator
+from tests.store import docs
 from tests.store.conformance import ACME, ids, match
 from tests.store.conformance_streams import collect
 from tests.store.sqlite.test_crash import ROOT
@@ -43,13 +44,13 @@ async def both(tmp_path: Path) -> AsyncIterator[Both]:
 async def test_each_sees_what_the_other_wrote_and_counts_are_right(both: Both, tmp_path: Path) -> None:
     one, two = (store.tenant(ACME) for store in both)
     for turn in range(10):
-        made = await one.create("c", {"turn": turn})
+        made = await docs.create(one, "c", {"turn": turn})
         assert await two.read("c", made.id) == made
-        changed = await two.patch("c", made.id, MergePatch({"by": "two"}), match(made.etag))
+        changed = await docs.patch(two, "c", made.id, MergePatch({"by": "two"}), match(made.etag))
         assert await one.read("c", made.id) == changed
         with pytest.raises(PreconditionFailed):
-            await one.delete("c", made.id, match(made.etag))
-    await two.delete("c", changed.id)
+            await docs.delete(one, "c", made.id, match(made.etag))
+    await docs.delete(two, "c", changed.id)
     with pytest.raises(NotFound):
         await one.read("c", changed.id)
     assert (await one.collection("c")).documents == 9 and await ids(one, "c") == await ids(two, "c")
@@ -58,17 +59,17 @@ async def test_each_sees_what_the_other_wrote_and_counts_are_right(both: Both, t
 
 async def test_settings_of_one_hold_for_the_next_write_of_the_other(both: Both) -> None:
     one, two = (store.tenant(ACME) for store in both)
-    await one.create("c", {})
-    await two.create("c", {})
+    await docs.create(one, "c", {})
+    await docs.create(two, "c", {})
     await one.put_collection("c", collection.from_data({"schema": {"required": ["a"]}}))
     with pytest.raises(SchemaViolation):
-        await two.create("c", {})
+        await docs.create(two, "c", {})
     await two.put_collection("c", UNIQUE)
-    await one.create("c", {"a": 1})
+    await docs.create(one, "c", {"a": 1})
     with pytest.raises(UniqueConflict):
-        await two.create("c", {"a": 1})
+        await docs.create(two, "c", {"a": 1})
     await one.put_collection("c", NO_SETTINGS)
-    await two.create("c", {"a": 1})
+    await docs.create(two, "c", {"a": 1})
 
 
 async def test_writes_of_both_at_once_lose_nothing(both: Both, tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ async def test_writes_of_both_at_once_lose_nothing(both: Both, tmp_path: Path) -
 
     async def write(tenant_of: int, n: int) -> bool:
         try:
-            await (one, two)[tenant_of].create("c", {"a": n})
+            await docs.create((one, two)[tenant_of], "c", {"a": n})
         except UniqueConflict:
             return False
         return True
@@ -90,16 +91,16 @@ async def test_writes_of_both_at_once_lose_nothing(both: Both, tmp_path: Path) -
 async def test_a_key_holds_in_both(both: Both) -> None:
     one, two = (store.tenant(ACME) for store in both)
     key = IdempotencyKey("key", b"1")
-    made = await asyncio.gather(*(side.create("c", {}, idempotency=key) for side in (one, two)))
+    made = await asyncio.gather(*(docs.create(side, "c", {}, idempotency=key) for side in (one, two)))
     assert made[0] == made[1] and await ids(one, "c") == [made[0].id]
 
 
 async def test_a_feed_of_one_tells_what_the_other_wrote(both: Both) -> None:
     one, two = (store.tenant(ACME) for store in both)
-    await one.create("c", {})
+    await docs.create(one, "c", {})
     async with aclosing(one.changes("c")) as feed:
         await anext(feed)
-        made = await two.create("c", {})
+        made = await docs.create(two, "c", {})
         (change,) = await collect(feed, 1)
         assert change.document == made
 
@@ -115,11 +116,11 @@ async def test_a_process_that_writes_and_is_killed_does_not_hold_the_other_up(tm
             try:
                 await collect_some(feed)
                 for n in range(20):
-                    await tenant.create("mine", {"n": n})
+                    await docs.create(tenant, "mine", {"n": n})
             finally:
                 process.kill()
     for n in range(20):
-        await tenant.create("mine", {"n": n})
+        await docs.create(tenant, "mine", {"n": n})
     assert (await tenant.collection("mine")).documents == 40
     await store.close()
     assert await SQLiteOperator(tmp_path).verify(ACME) == ()

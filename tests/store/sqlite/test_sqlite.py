@@ -37,6 +37,7 @@ from gateway.store.sqlite.write.group_commit import GROUP_SECONDS, run_group
 from gateway.store.sqlite.write.state import States
 from gateway.store.sqlite.write.transaction import Operation, Transaction
 from tests.eventually import head_start, nothing_for
+from tests.store import docs
 
 ACME = TenantId("acme")
 KEY = b"k" * 32
@@ -83,7 +84,7 @@ def open_databases() -> set[str]:
 async def test_folder_and_files_are_for_their_owner_alone(store: SQLiteDocumentStore, folder: Path) -> None:
     old = os.umask(0)
     try:
-        await store.tenant(ACME).create("orders", {})
+        await docs.create(store.tenant(ACME), "orders", {})
     finally:
         os.umask(old)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -126,7 +127,7 @@ async def test_every_write_of_groups_that_end_early_is_done_in_its_order(store: 
 
 async def test_documents_and_cursors_outlive_a_restart(folder: Path) -> None:
     store = await opened(folder)
-    made = [await store.tenant(ACME).create("orders", {"n": n}) for n in range(3)]
+    made = [await docs.create(store.tenant(ACME), "orders", {"n": n}) for n in range(3)]
     page = await store.tenant(ACME).list("orders", Query(limit=2))
     await store.close()
     store = await opened(folder)
@@ -139,9 +140,11 @@ async def test_documents_and_cursors_outlive_a_restart(folder: Path) -> None:
 async def test_close_finishes_what_was_taken_and_leaves_nothing_open(folder: Path) -> None:
     store = await opened(folder)
     tenants = [store.tenant(TenantId(f"t{n}")) for n in range(5)]
-    await asyncio.gather(*(tenant.create("orders", {}) for tenant in tenants))
+    await asyncio.gather(*(docs.create(tenant, "orders", {}) for tenant in tenants))
     writes = [
-        asyncio.create_task(tenant.replace("orders", str(n), {})) for tenant in tenants for n in range(200)
+        asyncio.create_task(docs.replace(tenant, "orders", str(n), {}))
+        for tenant in tenants
+        for n in range(200)
     ]
     await asyncio.sleep(0)
     await store.close()
@@ -150,7 +153,7 @@ async def test_close_finishes_what_was_taken_and_leaves_nothing_open(folder: Pat
     assert open_databases() == set()
     assert {path.suffix for path in folder.iterdir()} == {".db"}  # the logs were moved into the files
     with pytest.raises(StoreUnavailable):
-        await tenants[0].create("orders", {})
+        await docs.create(tenants[0], "orders", {})
     store = await opened(folder)
     assert len((await store.tenant(TenantId("t4")).list("orders", Query(limit=1000))).items) == 201
     await store.close()
@@ -163,7 +166,7 @@ async def test_few_files_are_open_however_many_tenants_work_at_once(store: SQLit
         nonlocal most
         tenant = store.tenant(TenantId(name))
         for n in range(5):
-            document = await tenant.create("orders", {"n": n})
+            document = await docs.create(tenant, "orders", {"n": n})
             most = max(most, len(open_databases()))
             assert await tenant.read("orders", document.id) == document
             assert len((await tenant.list("orders", Query())).items) == n + 1
@@ -175,7 +178,7 @@ async def test_few_files_are_open_however_many_tenants_work_at_once(store: SQLit
 async def test_a_file_in_use_is_not_closed_and_its_successor_waits(folder: Path) -> None:
     store = await opened(folder, max_open_tenants=1)
     held = await store._services.files.acquire("acme")  # type: ignore[union-attr]
-    other = asyncio.create_task(store.tenant(TenantId("other")).create("orders", {}))
+    other = asyncio.create_task(docs.create(store.tenant(TenantId("other")), "orders", {}))
     await nothing_for(0.05)
     assert not other.done()
     assert held.inline.execute("SELECT count(*) FROM documents").fetchone() == (0,)
@@ -198,7 +201,7 @@ async def test_callers_who_go_away_while_a_file_opens_leave_it_unused(folder: Pa
         for result in await asyncio.gather(*waiting, return_exceptions=True):
             if not isinstance(result, BaseException):
                 store._services.files.release(result)
-    await asyncio.wait_for(store.tenant(ACME).create("orders", {}), 30)
+    await asyncio.wait_for(docs.create(store.tenant(ACME), "orders", {}), 30)
     await asyncio.wait_for(store.close(), 30)
 
 
@@ -226,9 +229,12 @@ async def test_a_short_cursor_key_is_refused_and_never_shown(folder: Path) -> No
 
 async def test_one_failed_write_leaves_the_others_of_its_group(store: SQLiteDocumentStore) -> None:
     tenant = store.tenant(ACME)
-    await tenant.create("orders", {})
+    await docs.create(tenant, "orders", {})
     commits = await asyncio.gather(
-        *(tenant.replace("orders", str(n), {}, EXISTS if n % 3 == 0 else Precondition()) for n in range(60)),
+        *(
+            docs.replace(tenant, "orders", str(n), {}, EXISTS if n % 3 == 0 else Precondition())
+            for n in range(60)
+        ),
         return_exceptions=True,
     )
     for n, result in enumerate(commits):
@@ -240,12 +246,15 @@ async def test_a_change_of_settings_that_fails_takes_nothing_from_the_writes_of_
     store: SQLiteDocumentStore, folder: Path
 ) -> None:
     tenant = store.tenant(ACME)
-    await tenant.create("orders", {})
+    await docs.create(tenant, "orders", {})
     refused = tenant.put_collection("orders", NO_SETTINGS, Precondition(match=frozenset({'"other"'})))
     results = await asyncio.gather(
-        tenant.create("orders", {}), tenant.create("new", {}), refused, tenant.create("orders", {}),
+        docs.create(tenant, "orders", {}),
+        docs.create(tenant, "new", {}),
+        refused,
+        docs.create(tenant, "orders", {}),
         return_exceptions=True,
-    )  # fmt: skip
+    )
     assert [isinstance(result, PreconditionFailed) for result in results] == [False, False, True, False]
     assert (await tenant.collection("orders")).documents == 3
     assert (await tenant.collection("new")).documents == 1
@@ -296,20 +305,20 @@ async def test_a_bug_in_a_write_is_an_answer_and_a_log_line_and_the_next_write_w
         await asyncio.wait_for(tenant._run("orders", bug, None), 30)
     assert caught.value.status == 500 and "bug" not in caught.value.detail
     assert "acme.db" in caplog.text and "KeyError: 'bug'" in caplog.text
-    assert (await tenant.create("orders", {})).version == 1
+    assert (await docs.create(tenant, "orders", {})).version == 1
 
 
 async def test_a_write_whose_caller_goes_away_happens_once(store: SQLiteDocumentStore) -> None:
     tenant = store.tenant(ACME)
-    await tenant.replace("orders", "x", {"n": 0})
+    await docs.replace(tenant, "orders", "x", {"n": 0})
     for turns in range(6):
-        write = asyncio.create_task(tenant.create("gone", {"turns": turns}))
+        write = asyncio.create_task(docs.create(tenant, "gone", {"turns": turns}))
         for _ in range(turns):
             await asyncio.sleep(0)
         write.cancel()
         with pytest.raises(asyncio.CancelledError):
             await write
-    await tenant.create("gone", {"turns": "last"})  # behind the others in the queue
+    await docs.create(tenant, "gone", {"turns": "last"})  # behind the others in the queue
     found = [document.data["turns"] for document in (await tenant.list("gone", Query())).items]
     assert len(found) == len(set(found)) and {1, 2, 3, 4, 5, "last"} <= set(found)
 
@@ -325,15 +334,15 @@ async def test_a_full_tenant_is_507_and_goes_on_reading_and_deleting(
     stored = []
     with pytest.raises(InsufficientStorage) as caught:
         for _ in range(100):
-            stored.append(await tenant.create("orders", {"a": "x" * 10_000}))
+            stored.append(await docs.create(tenant, "orders", {"a": "x" * 10_000}))
     assert stored and str(folder) not in caught.value.detail
     assert "acme.db" in caplog.text and "full" in caplog.text
     for document in stored:
         assert await tenant.read("orders", document.id) == document
-    await other.create("orders", {"a": "x" * 10_000})
+    await docs.create(other, "orders", {"a": "x" * 10_000})
     for document in stored[:5]:
-        await tenant.delete("orders", document.id)
-    assert (await tenant.create("orders", {"a": "x" * 10_000})).version == 1
+        await docs.delete(tenant, "orders", document.id)
+    assert (await docs.create(tenant, "orders", {"a": "x" * 10_000})).version == 1
     await store.close()
 
 
@@ -429,15 +438,19 @@ async def test_a_file_that_cannot_be_used_is_503_its_own_and_can_be_mended_witho
     caplog.set_level(logging.ERROR)
     spoil(folder / "acme.db")
     tenant = store.tenant(ACME)
-    for attempt in (tenant.create("orders", {}), tenant.read("orders", "x"), tenant.list("orders", Query())):
+    for attempt in (
+        docs.create(tenant, "orders", {}),
+        tenant.read("orders", "x"),
+        tenant.list("orders", Query()),
+    ):
         with pytest.raises(StoreUnavailable) as caught:
             await attempt
         assert str(folder) not in caught.value.detail and caught.value.headers["Retry-After"]
     assert str(folder / "acme.db") in caplog.text and said in caplog.text
-    assert (await store.tenant(TenantId("other")).create("orders", {})).version == 1
+    assert (await docs.create(store.tenant(TenantId("other")), "orders", {})).version == 1
     for path in folder.glob("acme.db*"):
         path.rmdir() if path.is_dir() else path.unlink()
-    assert (await tenant.create("orders", {})).version == 1
+    assert (await docs.create(tenant, "orders", {})).version == 1
 
 
 @pytest.mark.parametrize("spoil", [empty_with_a_log, log_alone, another_program])
@@ -448,14 +461,14 @@ async def test_a_file_that_is_refused_stays_as_it_is(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
-            await store.tenant(ACME).create("orders", {})
+            await docs.create(store.tenant(ACME), "orders", {})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 async def test_a_file_that_is_emptied_while_it_is_open_is_no_new_one(
     store: SQLiteDocumentStore, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    document = await store.tenant(ACME).create("orders", {})
+    document = await docs.create(store.tenant(ACME), "orders", {})
     for suffix in ("", "-wal"):
         os.truncate(folder / f"acme.db{suffix}", 0)
     tenant = store.tenant(ACME)
@@ -464,7 +477,7 @@ async def test_a_file_that_is_emptied_while_it_is_open_is_no_new_one(
             with pytest.raises(StoreUnavailable):
                 await attempt
         with pytest.raises(StoreUnavailable):
-            await tenant.create("orders", {})
+            await docs.create(tenant, "orders", {})
     assert "has no bytes" in caplog.text
 
 
@@ -478,7 +491,7 @@ async def test_a_new_file_has_its_name_only_when_it_is_whole_and_what_is_left_of
     with monkeypatch.context() as patched:
         patched.setattr(tables, "create", killed)
         with pytest.raises(StoreUnavailable):
-            await store.tenant(ACME).create("orders", {})
+            await docs.create(store.tenant(ACME), "orders", {})
     assert not list(folder.iterdir())
     left, young = folder / ".acme.db.1.aa.part", folder / ".acme.db.2.bb.part"
     left.touch()
@@ -503,7 +516,7 @@ async def test_a_locked_file_is_503_for_writes_while_reads_go_on(
     store: SQLiteDocumentStore, folder: Path
 ) -> None:
     tenant = store.tenant(ACME)
-    document = await tenant.create("orders", {})
+    document = await docs.create(tenant, "orders", {})
     assert store._services is not None
     file = store._services.files.get("acme")
     assert file is not None
@@ -511,18 +524,18 @@ async def test_a_locked_file_is_503_for_writes_while_reads_go_on(
     other = sqlite3.connect(folder / "acme.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable):
-        await tenant.create("orders", {})
+        await docs.create(tenant, "orders", {})
     assert await tenant.read("orders", document.id) == document
     assert len((await tenant.list("orders", Query())).items) == 1
     other.execute("ROLLBACK")
     other.close()
-    assert (await tenant.create("orders", {})).version == 1
+    assert (await docs.create(tenant, "orders", {})).version == 1
 
 
 async def test_a_query_that_takes_too_long_is_given_up(folder: Path) -> None:
     store = await opened(folder, query_seconds=0.0)
     tenant = store.tenant(ACME)
-    await tenant.create("orders", {"a": [{"b": n} for n in range(5_000)]})
+    await docs.create(tenant, "orders", {"a": [{"b": n} for n in range(5_000)]})
     with pytest.raises(QueryTooSlow, match="too long"):
         await tenant.list("orders", Query(filter=filters.parse('{"a.b":-1}')))
     await store.close()
@@ -530,7 +543,7 @@ async def test_a_query_that_takes_too_long_is_given_up(folder: Path) -> None:
 
 async def test_a_large_document_is_read_through_a_thread(store: SQLiteDocumentStore) -> None:
     tenant = store.tenant(ACME)
-    document = await tenant.create("orders", {"a": "x" * documents.INLINE_BYTES})
+    document = await docs.create(tenant, "orders", {"a": "x" * documents.INLINE_BYTES})
     assert store._services is not None
     assert store._services.reads.read_inline("acme", "orders", document.id) == (False, None)
     assert await tenant.read("orders", document.id) == document

@@ -14,6 +14,7 @@ from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.files import tables
 from gateway.store.sqlite.files.connections import open_writer
 from gateway.store.sqlite.operator import SQLiteOperator
+from tests.store import docs
 from tests.store.conformance import ACME, ids, match, names
 
 # The schema as version 1 had it, written out: it must not change with the code.
@@ -56,8 +57,8 @@ async def test_documents_of_version_1_are_there_with_their_tags_counts_and_all_t
     assert await names(tenant) == ["c0", "c1"]
     counted = await tenant.collection("c0")
     assert (counted.documents, counted.declared) == (51, False) and counted.bytes > 0
-    await tenant.replace("c0", "000", {"n": 0}, match(document.etag))
-    await tenant.replace("c1", "new", {}, Precondition(none_match=frozenset({ANY})))
+    await docs.replace(tenant, "c0", "000", {"n": 0}, match(document.etag))
+    await docs.replace(tenant, "c1", "new", {}, Precondition(none_match=frozenset({ANY})))
     assert len(await ids(tenant, "c1", '{"n":{"$gt":50}}')) == 25
     await store.close()
     assert await SQLiteOperator(tmp_path / "documents").verify(ACME) == ()
@@ -156,9 +157,9 @@ async def test_indexes_of_version_2_hold_on_and_new_ones_have_other_numbers(tmp_
     assert (await tenant.collection("c0")).etag == '"i-4"'
     assert await ids(tenant, "c0", '{"n":1}') == ["x"]
     with pytest.raises(UniqueConflict):
-        await tenant.create("c0", {"n": 1})
+        await docs.create(tenant, "c0", {"n": 1})
     await tenant.patch_collection("c0", MergePatch({"indexes": [{"name": "m", "fields": ["m"]}]}))
-    await tenant.create("c0", {"n": 1})
+    await docs.create(tenant, "c0", {"n": 1})
     await store.close()
     assert await SQLiteOperator(tmp_path).verify(ACME) == ()
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:

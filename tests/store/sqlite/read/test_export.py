@@ -17,6 +17,7 @@ from gateway.store.sqlite.write.operations import operation
 from gateway.store.sqlite.write.state import States
 from gateway.store.sqlite.write.transaction import Operation
 from tests.eventually import takes
+from tests.store import docs
 from tests.store.conformance import ACME
 
 MiB = 1024 * 1024
@@ -32,7 +33,7 @@ async def test_an_export_that_is_read_too_slowly_is_cut_off_and_the_log_stays_sm
         first = await anext(chunks)
         largest = 0
         for n in range(400):
-            await tenant.replace("d", str(n % 5), {"text": "y" * 100_000})
+            await docs.replace(tenant, "d", str(n % 5), {"text": "y" * 100_000})
             largest = max(largest, log.stat().st_size - file.stat().st_size)
         assert largest < 20 * MiB, "what is written is moved into the file and the log begun anew"
         with pytest.raises(TenantLimit, match="read so slowly"):
@@ -48,7 +49,7 @@ async def test_the_log_stays_small_where_reads_overlap_all_the_time(tmp_path: Pa
     store = SQLiteDocumentStore(tmp_path, b"k" * 32, max_log_bytes=MiB)
     await store.start()
     tenant = store.tenant(ACME)
-    await tenant.replace("c", "x", {})
+    await docs.replace(tenant, "c", "x", {})
     log, file = tmp_path / "acme.db-wal", tmp_path / "acme.db"
     readers = [open_reader(file) for _ in range(2)]
     for reader in readers:
@@ -68,7 +69,7 @@ async def test_the_log_stays_small_where_reads_overlap_all_the_time(tmp_path: Pa
     reading = asyncio.create_task(overlap())
     largest = 0
     for n in range(200):
-        await tenant.replace("d", str(n % 5), {"text": "y" * 100_000})
+        await docs.replace(tenant, "d", str(n % 5), {"text": "y" * 100_000})
         largest = max(largest, log.stat().st_size - file.stat().st_size)
     stop = True
     await reading
@@ -85,7 +86,7 @@ async def test_an_export_shows_one_instant_while_little_is_written(tmp_path: Pat
     await tenant.bulk("c", [Replace(f"{n:03d}", {"text": "x" * 10_000}) for n in range(100)])
     async with aclosing(tenant.export("c")) as chunks:
         lines = await anext(chunks)
-        await tenant.replace("c", "099", {"text": "later"})
+        await docs.replace(tenant, "c", "099", {"text": "later"})
         lines += b"".join([chunk async for chunk in chunks])
     assert lines.count(b"\n") == 100 and b"later" not in lines
     await store.close()
@@ -113,5 +114,5 @@ async def test_the_store_s_own_limit_holds_under_a_larger_quota(tmp_path: Path) 
     await store.start()
     tenant = store.tenant(ACME, Quota(bytes=100 * MiB))
     with pytest.raises(InsufficientStorage):
-        await tenant.create("c", {"text": "x" * 2 * MiB})
+        await docs.create(tenant, "c", {"text": "x" * 2 * MiB})
     await store.close()

@@ -26,6 +26,7 @@ from gateway.store.sqlite.read.inline import (
     InlineRead,
     may_be_short,
 )
+from tests.store import docs
 
 LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000) SELECT sum(i) FROM n"
 
@@ -162,7 +163,7 @@ async def test_a_page_with_a_document_that_is_not_small_is_left_to_a_thread(
     assert store._services is not None
     tenant, inline = store.tenant(TenantId("acme")), store._services.inline
     inline._clock = lambda: 0.0  # time enough
-    await tenant.create("orders", {"text": "x" * size})
+    await docs.create(tenant, "orders", {"text": "x" * size})
     read: list[bool] = []
     query = inline.query
 
@@ -173,7 +174,7 @@ async def test_a_page_with_a_document_that_is_not_small_is_left_to_a_thread(
 
     inline.query = seen  # type: ignore[method-assign]
     assert len((await tenant.list("orders", Query())).items) == 1
-    await tenant.create("small", {"text": "x"})
+    await docs.create(tenant, "small", {"text": "x"})
     (file,) = store._services.files.open_files()
     file.inline_from = 0.0
     assert len((await tenant.list("small", Query())).items) == 1

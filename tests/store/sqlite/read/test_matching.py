@@ -20,6 +20,7 @@ from gateway.store.model.query import Query
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.read.matching import Asked, Matching, Verdicts, match_each
 from tests.eventually import eventually
+from tests.store import docs
 
 pytestmark = pytest.mark.skipif(not regex.AVAILABLE, reason="google-re2 is not installed")
 
@@ -84,9 +85,9 @@ async def test_long_texts_are_matched_by_workers_with_the_result_that_they_have_
     store: SQLiteDocumentStore, pool: Counted, fill: str
 ) -> None:
     tenant = store.tenant(ACME)
-    await tenant.replace("c", "hit", {"s": LONG + "Q", "n": 1, "fill": fill})
-    await tenant.replace("c", "miss", {"s": LONG, "n": 2, "fill": fill})
-    await tenant.replace("c", "short", {"s": "aQ"})
+    await docs.replace(tenant, "c", "hit", {"s": LONG + "Q", "n": 1, "fill": fill})
+    await docs.replace(tenant, "c", "miss", {"s": LONG, "n": 2, "fill": fill})
+    await docs.replace(tenant, "c", "short", {"s": "aQ"})
     slow = {"s": {"$regex": SLOW}}
     assert await found(store, slow) == ["hit"]
     assert pool.jobs == 2
@@ -98,7 +99,7 @@ async def test_long_texts_are_matched_by_workers_with_the_result_that_they_have_
 
 
 async def test_short_texts_and_cheap_patterns_are_no_jobs(store: SQLiteDocumentStore, pool: Counted) -> None:
-    await store.tenant(ACME).replace("c", "x", {"s": LONG})
+    await docs.replace(store.tenant(ACME), "c", "x", {"s": LONG})
     assert await found(store, {"s": {"$regex": "ab+a.*aq$"}}) == []
     assert await found(store, {"s": {"$regex": "ab+a.*bb$"}}) == ["x"]
     assert pool.jobs == 0
@@ -109,7 +110,7 @@ async def test_a_query_ends_with_its_client_wherever_it_matches(
     store: SQLiteDocumentStore, pool: Counted, fill: str
 ) -> None:
     text = ENDLESS if fill else RANDOM * 30
-    await store.tenant(ACME).replace("c", "x", {"s": text})
+    await docs.replace(store.tenant(ACME), "c", "x", {"s": text})
     query = asyncio.ensure_future(found(store, {"s": {"$regex": SLOW}}))
     await eventually(lambda: pool.under_way == 1)
     query.cancel()
@@ -123,14 +124,14 @@ async def test_a_query_ends_with_its_client_wherever_it_matches(
 async def test_while_a_worker_matches_its_query_has_no_seat(
     store: SQLiteDocumentStore, pool: Counted
 ) -> None:
-    await store.tenant(ACME).replace("c", "x", {"s": ENDLESS})
+    await docs.replace(store.tenant(ACME), "c", "x", {"s": ENDLESS})
     query = asyncio.ensure_future(found(store, {"s": {"$regex": SLOW}}))
     assert store._services is not None
     reads = store._services.reads
     await eventually(lambda: pool.under_way == 1)
     await eventually(lambda: not reads.seats.fair.inside and not reads.scans.fair.inside)
     other = store.tenant(TenantId("other"))
-    await other.replace("c", "y", {"n": 1, "fill": "x" * LIGHT_BYTES})
+    await docs.replace(other, "c", "y", {"n": 1, "fill": "x" * LIGHT_BYTES})
     page = await other.list("c", Query(filters.parse('{"n":1,"fill":{"$ne":1}}')))
     assert [item.id for item in page.items] == ["y"] and not query.done()
     query.cancel()
@@ -139,7 +140,7 @@ async def test_while_a_worker_matches_its_query_has_no_seat(
 async def test_a_query_ends_with_its_time_and_is_told_so(tmp_path: Path, pool: Counted) -> None:
     store = await opened(tmp_path, pool, 1.0)
     try:
-        await store.tenant(ACME).replace("c", "x", {"s": ENDLESS})
+        await docs.replace(store.tenant(ACME), "c", "x", {"s": ENDLESS})
         with pytest.raises(QueryTooSlow):
             await found(store, {"s": {"$regex": SLOW}})
         await eventually(lambda: pool.under_way == 0)
@@ -155,7 +156,7 @@ async def test_what_a_worker_is_refused_for_is_told(
         raise TenantQueueFull("busy")
 
     monkeypatch.setattr(pool, "run_metered", refuse)
-    await store.tenant(ACME).replace("c", "x", {"s": LONG, "fill": fill})
+    await docs.replace(store.tenant(ACME), "c", "x", {"s": LONG, "fill": fill})
     with pytest.raises(TenantQueueFull):
         await found(store, {"s": {"$regex": SLOW}})
 

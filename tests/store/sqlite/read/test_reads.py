@@ -22,6 +22,7 @@ from gateway.store.sqlite.files import open_files
 from gateway.store.sqlite.read import reads as sqlite_reads
 from gateway.store.sqlite.read.reads import Reads
 from tests.eventually import eventually
+from tests.store import docs
 
 QUIET = TenantId("quiet")
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
@@ -61,7 +62,7 @@ async def test_a_page_is_served_while_others_scan_without_end(
     store: SQLiteDocumentStore, tenants: int
 ) -> None:
     quiet = store.tenant(QUIET)
-    await quiet.create("orders", {"n": 1})
+    await docs.create(quiet, "orders", {"n": 1})
     scans = [scan(store, f"noisy-{number}") for number in range(tenants) for _ in range(6)]
     seats = reads_of(store).scans
     await eventually(lambda: seats.waiting >= 4 * tenants - seats.fair.seats)
@@ -79,7 +80,7 @@ async def test_a_page_is_served_while_others_scan_without_end(
 
 async def test_a_tenants_own_scans_let_its_other_reads_pass(store: SQLiteDocumentStore) -> None:
     tenant = store.tenant(QUIET)
-    await tenant.create("orders", {"n": 1})
+    await docs.create(tenant, "orders", {"n": 1})
     scans = [scan(store, QUIET.value) for _ in range(open_files.MAX_QUERIES - 1)]
     await eventually(lambda: reads_of(store).scans.fair.inside)
     assert len((await tenant.list("orders", Query())).items) == 1
@@ -103,7 +104,7 @@ async def test_an_export_whose_client_leaves_ends_and_lets_its_connection_go(
 ) -> None:
     tenant = store.tenant(QUIET)
     for _ in range(5):
-        await tenant.create("orders", {"a": [{"b": n} for n in range(20_000)]})
+        await docs.create(tenant, "orders", {"a": [{"b": n} for n in range(20_000)]})
     alternatives = ",".join(f'{{"a.b":-{n}}}' for n in range(1, 90))
     node = filters.parse(f'{{"$or":[{alternatives}]}}')
     for _ in range(3):
@@ -120,7 +121,7 @@ async def test_an_export_whose_client_leaves_ends_and_lets_its_connection_go(
 async def test_a_large_filter_is_prepared_from_a_seat_of_the_scans(store: SQLiteDocumentStore) -> None:
     """SQLite takes milliseconds for it, and cannot lay it down in the middle."""
     tenant = store.tenant(QUIET)
-    await tenant.create("orders", {"n": 1})
+    await docs.create(tenant, "orders", {"n": 1})
     reads = reads_of(store)
     taken = [await reads.scans.take("noisy") for _ in range(int(reads.scans.fair.seats))]
     node = filters.parse(_alternatives(LARGE + 1))

@@ -15,6 +15,7 @@ from gateway.store.model.write import Create
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.write.transaction import Pace
 from tests.eventually import head_start
+from tests.store import docs
 
 SETTINGS = tuple(
     collection.from_data(data)
@@ -35,7 +36,7 @@ async def write(folder: Path, prefix: str) -> None:
     async def create() -> None:
         for turn in range(1_000_000):
             key = f"{prefix}-{turn}"
-            made = await tenant.create("c", {"key": key, "n": turn % 7, "end": 4e9})
+            made = await docs.create(tenant, "c", {"key": key, "n": turn % 7, "end": 4e9})
             os.write(1, f"ack {key} {made.id}\n".encode())
             await head_start(0.001)
 

@@ -31,6 +31,7 @@ from gateway.store.sqlite.operator import SQLiteOperator
 from gateway.store.sqlite.write import alterations, group_commit, sweep
 from gateway.store.sqlite.write.transaction import Operation, Pace
 from tests.eventually import eventually, head_start, nothing_for, takes
+from tests.store import docs
 from tests.store.conformance import ACME, ids, match, names
 from tests.store.conformance_streams import collect
 
@@ -103,9 +104,9 @@ async def test_an_index_is_built_between_other_writes_and_not_used_nor_shown_bef
     building = asyncio.ensure_future(tenant.put_collection("c", INDEXED))
     await reached(tmp_path, "010")
     for identifier in ("005", "050", "zzz"):  # behind it, before it, and after all
-        await tenant.replace("c", identifier, {"key": f"new {identifier}", "tag": 9})
-    await tenant.delete("c", "006")
-    await tenant.delete("c", "051")
+        await docs.replace(tenant, "c", identifier, {"key": f"new {identifier}", "tag": 9})
+    await docs.delete(tenant, "c", "006")
+    await docs.delete(tenant, "c", "051")
     assert len(await ids(tenant, "c", '{"tag":1}')) == MANY // 5 - 2
     assert await ids(tenant, "c", '{"tag":9}') == ["005", "050", "zzz"]
     shown = await tenant.collection("c")
@@ -115,7 +116,7 @@ async def test_an_index_is_built_between_other_writes_and_not_used_nor_shown_bef
     assert created and after.settings == INDEXED and after == await tenant.collection("c")
     assert await ids(tenant, "c", '{"tag":9}') == ["005", "050", "zzz"]
     with pytest.raises(UniqueConflict):
-        await tenant.create("c", {"key": "new zzz"})
+        await docs.create(tenant, "c", {"key": "new zzz"})
     assert await clean(tmp_path)
 
 
@@ -125,7 +126,7 @@ async def test_documents_that_break_a_unique_index_are_told_at_the_end_and_all_i
     tenant = store.tenant(ACME)
     await tenant.put_collection("c", collection.from_data({"indexes": [{"name": "tag", "fields": ["tag"]}]}))
     await fill(tenant)
-    await tenant.replace("c", "zzz", {"key": 0})
+    await docs.replace(tenant, "c", "zzz", {"key": 0})
     before = await tenant.collection("c")
     with pytest.raises(UniqueConflict) as caught:
         await tenant.put_collection("c", UNIQUE)
@@ -143,16 +144,16 @@ async def test_a_unique_index_that_is_being_built_refuses_no_write_but_a_duplica
     before = await tenant.collection("c")
     building = asyncio.ensure_future(tenant.put_collection("c", INDEXED))
     await reached(tmp_path, "010")
-    await tenant.replace("c", "005", {"key": 3})
-    await tenant.patch("c", "004", MergePatch({"tag": 7}))
+    await docs.replace(tenant, "c", "005", {"key": 3})
+    await docs.patch(tenant, "c", "004", MergePatch({"tag": 7}))
     if mended:  # there was a moment of which the index could not have been true
-        await tenant.delete("c", "003")
+        await docs.delete(tenant, "c", "003")
     assert not building.done() and await SQLiteOperator(tmp_path).verify(ACME) == ()
     with pytest.raises(UniqueConflict):
         await building
     after = await tenant.collection("c")
     assert (after.settings, after.etag) == (before.settings, before.etag) and await clean(tmp_path)
-    await tenant.replace("c", "005", {"key": "other"})
+    await docs.replace(tenant, "c", "005", {"key": "other"})
     assert (await tenant.put_collection("c", UNIQUE))[0].settings == UNIQUE and await clean(tmp_path)
 
 
@@ -161,13 +162,13 @@ async def test_a_duplicate_that_the_building_has_not_come_to_may_be_mended(
 ) -> None:
     tenant = store.tenant(ACME)
     await fill(tenant)
-    await tenant.replace("c", "050", {"key": 3})
+    await docs.replace(tenant, "c", "050", {"key": 3})
     building = asyncio.ensure_future(tenant.put_collection("c", UNIQUE))
     await reached(tmp_path, "010")
-    await tenant.delete("c", "050")
+    await docs.delete(tenant, "c", "050")
     await building
     with pytest.raises(UniqueConflict):
-        await tenant.create("c", {"key": 3})
+        await docs.create(tenant, "c", {"key": 3})
     assert await clean(tmp_path)
 
 
@@ -181,9 +182,9 @@ async def test_an_index_under_the_name_of_another_takes_its_place_when_it_is_com
     building = asyncio.ensure_future(tenant.put_collection("c", other))
     await reached(tmp_path, "010")
     with pytest.raises(UniqueConflict):  # the old one holds until then
-        await tenant.create("c", {"key": 3, "tag": "another"})
+        await docs.create(tenant, "c", {"key": 3, "tag": "another"})
     await building
-    await tenant.create("c", {"key": 3, "tag": "another"})
+    await docs.create(tenant, "c", {"key": 3, "tag": "another"})
     assert await clean(tmp_path)
 
 
@@ -211,13 +212,13 @@ async def test_whatever_is_written_meanwhile_by_whichever_process_the_file_is_ri
         data = {"key": chance.random(), "tag": [1, chance.randrange(9)], "end": end}
         match chance.randrange(4):
             case 0:
-                await tenant.create("c", data)
+                await docs.create(tenant, "c", data)
             case 1:
-                await tenant.delete("c", identifier)
+                await docs.delete(tenant, "c", identifier)
             case 2:
-                await tenant.patch("c", identifier, MergePatch({"tag": chance.choice([None, "x"])}))
+                await docs.patch(tenant, "c", identifier, MergePatch({"tag": chance.choice([None, "x"])}))
             case _:
-                await tenant.replace("c", identifier, data)
+                await docs.replace(tenant, "c", identifier, data)
 
     async def work(tenant: TenantStore, done: asyncio.Future[Any]) -> None:
         while not done.done():
@@ -244,7 +245,7 @@ async def test_a_ttl_takes_hold_document_by_document_and_all_come_back_when_it_f
 ) -> None:
     tenant = store.tenant(ACME)
     await fill(tenant, end=0)
-    await tenant.replace("c", "zzz", {"key": 0, "end": 0})
+    await docs.replace(tenant, "c", "zzz", {"key": 0, "end": 0})
     both = collection.from_data({"ttl": {"field": "end"}, "indexes": [KEY]})
     before = await tenant.collection("c")
     building = asyncio.ensure_future(tenant.put_collection("c", both))
@@ -270,7 +271,7 @@ async def test_a_new_ttl_holds_for_every_document_when_it_is_told(
     setting = asyncio.ensure_future(tenant.put_collection("c", ENDING))
     await reached(tmp_path, "010")
     for identifier in ("005", "050", "zzz"):
-        await tenant.replace("c", identifier, {"end": 0, "late": True})
+        await docs.replace(tenant, "c", identifier, {"end": 0, "late": True})
     assert await ids(tenant, "c", '{"late":true}') == ["050"]
     await setting
     assert await ids(tenant, "c") == [] and await SQLiteOperator(tmp_path).verify(ACME) == ()
@@ -288,7 +289,7 @@ async def test_a_deleted_collection_is_gone_at_once_and_one_of_its_name_never_me
     await tenant.put_collection("c", INDEXED)
     await fill(tenant)
     with pytest.raises(QuotaExceeded):
-        await limited.create("c", {})
+        await docs.create(limited, "c", {})
     async with aclosing(tenant.changes("c")) as feed:
         await anext(feed)
         for _ in range(2):  # what comes meanwhile is deleted the same way
@@ -299,14 +300,14 @@ async def test_a_deleted_collection_is_gone_at_once_and_one_of_its_name_never_me
                 await tenant.read("c", "001")
             assert await ids(tenant, "c") == await names(tenant) == []
             assert (await tenant.list("c", Query(count=True))).count == 0
-            made = (await limited.replace("c", "050", {"key": 3})).document
+            made = (await docs.replace(limited, "c", "050", {"key": 3})).document
             assert made.version == 1 and await tenant.read("c", "050") == made
             assert await ids(tenant, "c") == ["050"] and (await tenant.collection("c")).documents == 1
             assert (await collect(feed, 1))[0].document == made
             assert not deleting.done() and await SQLiteOperator(tmp_path).verify(ACME) == ()
             await tenant.put_collection("c", UNIQUE)
             with pytest.raises(UniqueConflict):
-                await tenant.create("c", {"key": 3})
+                await docs.create(tenant, "c", {"key": 3})
             await tenant.bulk("c", [Replace(f"{n}", {"key": -n}) for n in range(101, 300)])
             await collect(feed, 199)
             await deleting
@@ -326,12 +327,12 @@ async def test_a_collection_that_came_meanwhile_and_was_emptied_leaves_nothing(
     tenant = store.tenant(ACME)
     await fill(tenant)
     deleting = await being_deleted(tenant)
-    await tenant.replace("c", "x", {})
+    await docs.replace(tenant, "c", "x", {})
     await deleting
     assert rows(tmp_path, "SELECT count(*) FROM aliases") == [(1,)]
-    await tenant.delete("c", "x")
+    await docs.delete(tenant, "c", "x")
     assert rows(tmp_path, "SELECT count(*) FROM aliases") == [(0,)]
-    await tenant.replace("c", "x", {})
+    await docs.replace(tenant, "c", "x", {})
     assert await ids(tenant, "c") == ["x"] and await clean(tmp_path)
 
 
@@ -341,10 +342,10 @@ async def test_documents_with_an_end_are_swept_from_a_collection_that_came_meanw
     tenant = store.tenant(ACME)
     await fill(tenant)
     deleting = await being_deleted(tenant)
-    await tenant.replace("c", "stays", {})
+    await docs.replace(tenant, "c", "stays", {})
     await deleting
     await tenant.put_collection("c", ENDING)
-    await tenant.replace("c", "goes", {"end": 0})
+    await docs.replace(tenant, "c", "goes", {"end": 0})
     assert store._services is not None
     file = store._services.files.get("acme")
     assert file is not None and sweep.is_needed(file.inline)
@@ -412,7 +413,7 @@ async def test_what_was_begun_is_not_refused_when_too_many_writes_wait(
     await reached(tmp_path, "003")
     monkeypatch.setattr(group_commit, "MAX_WAITING", 0)
     with pytest.raises(StoreUnavailable):
-        await tenant.create("c", {})
+        await docs.create(tenant, "c", {})
     assert not building.done() and (await building)[0].settings == INDEXED and await clean(tmp_path)
 
 
@@ -421,9 +422,9 @@ async def test_where_the_file_becomes_full_in_a_later_slice_all_is_as_it_was(tmp
     tenant = (await opened.start()).tenant(ACME)
     with pytest.raises(InsufficientStorage):
         for n in range(1000):
-            await tenant.replace("c", f"{n:04}", {"n": n, "a": ["y" * 100 + str(m) for m in range(20)]})
+            await docs.replace(tenant, "c", f"{n:04}", {"n": n, "a": ["y" * 100 + str(m) for m in range(20)]})
     for n in range(20):  # room for some slices
-        await tenant.delete("c", f"{n:04}")
+        await docs.delete(tenant, "c", f"{n:04}")
     before = await tenant.collection("c")
     settings = collection.from_data({"indexes": [{"name": "a", "fields": ["a"]}], "ttl": {"seconds": 1000}})
     building = asyncio.ensure_future(tenant.put_collection("c", settings))
@@ -448,7 +449,7 @@ async def test_what_a_process_left_behind_is_brought_to_its_end_by_the_sweep_of_
         tenant.put_collection("c", collection.from_data({"indexes": [KEY], "ttl": {"field": "end"}}))
     )
     await reached(tmp_path, "010")
-    await other.replace("c", "zzz", {"key": "zzz", "end": 4e9})
+    await docs.replace(other, "c", "zzz", {"key": "zzz", "end": 4e9})
     # As though it had stood still, and been found by a process that was killed then.
     seconds = alterations.LEFT_SECONDS + 1
     rows(tmp_path, "UPDATE alterations SET token = 'other', at = at - ?", seconds)

@@ -22,6 +22,7 @@ from gateway.store.sqlite.operator import SQLiteOperator
 from gateway.store.sqlite.write import sweep as sqlite_sweep
 from gateway.store.sqlite.write.transaction import Operation
 from tests.eventually import eventually_await, head_start
+from tests.store import docs
 from tests.store.conformance import ACME, ids
 from tests.store.conformance_streams import collect
 
@@ -63,12 +64,12 @@ async def test_what_is_forgotten_no_longer_counts_for_the_quota(
 ) -> None:
     tenant = store.tenant(ACME, Quota(bytes=1000))
     for n in range(4):
-        await tenant.replace("c", "x", {}, idempotency=IdempotencyKey(f"{n}", b"1"))
+        await docs.replace(tenant, "c", "x", {}, idempotency=IdempotencyKey(f"{n}", b"1"))
     with pytest.raises(QuotaExceeded):
-        await tenant.replace("c", "x", {"a": "x" * 500})
+        await docs.replace(tenant, "c", "x", {"a": "x" * 500})
     change(tmp_path, "UPDATE idempotency SET at = at - ?", IDEMPOTENCY_SECONDS + 60)
     await sweep(store)
-    await tenant.replace("c", "x", {"a": "x" * 500})
+    await docs.replace(tenant, "c", "x", {"a": "x" * 500})
     assert await SQLiteOperator(tmp_path).verify(ACME) == ()
     change(tmp_path, "UPDATE held SET remembered = 7")
     assert "quota" in (await SQLiteOperator(tmp_path).verify(ACME))[0]
@@ -79,7 +80,7 @@ async def test_a_key_that_is_used_again_after_its_day_counts_once(
 ) -> None:
     tenant = store.tenant(ACME)
     for _ in range(3):
-        await tenant.replace("c", "x", {}, idempotency=IdempotencyKey("k", b"1"))
+        await docs.replace(tenant, "c", "x", {}, idempotency=IdempotencyKey("k", b"1"))
         change(tmp_path, "UPDATE idempotency SET at = at - ?", IDEMPOTENCY_SECONDS + 60)
     assert await SQLiteOperator(tmp_path).verify(ACME) == ()
 
@@ -92,7 +93,7 @@ async def test_expired_documents_are_swept_with_their_entries_counts_and_a_chang
     many = sqlite_sweep.BATCH + 1
     writes = [Replace(f"{n}", {"end": 0, "n": n}) for n in range(many)]
     await tenant.bulk("c", writes[:1000])
-    await tenant.replace("c", "stays", {"end": "never"})
+    await docs.replace(tenant, "c", "stays", {"end": "never"})
     assert (await tenant.collection("c")).documents == many + 1
     async with aclosing(tenant.changes("c")) as feed:
         await anext(feed)
@@ -110,7 +111,7 @@ async def test_the_sweeper_comes_by_itself(tmp_path: Path, monkeypatch: pytest.M
     await store.start()
     tenant = store.tenant(ACME)
     await tenant.put_collection("c", TTL)
-    await tenant.replace("c", "x", {"end": 0})
+    await docs.replace(tenant, "c", "x", {"end": 0})
 
     async def swept() -> bool:
         return not (await tenant.collection("c")).documents
@@ -123,8 +124,8 @@ async def test_an_event_older_than_what_is_kept_is_gone(store: SQLiteDocumentSto
     tenant = store.tenant(ACME)
     async with aclosing(tenant.changes("c")) as feed:
         start = (await anext(feed)).position
-        await tenant.create("c", {})
-        await tenant.create("c", {})
+        await docs.create(tenant, "c", {})
+        await docs.create(tenant, "c", {})
         first, second = await collect(feed, 2)
     change(tmp_path, "UPDATE changes SET at = at - ?", RETAINED_SECONDS + 60)
     assert await sweep(store) == 1
@@ -132,7 +133,7 @@ async def test_an_event_older_than_what_is_kept_is_gone(store: SQLiteDocumentSto
         await anext(tenant.changes("c", start))
     for event in (first.event, second.event):  # nothing behind them is missing
         await anext(tenant.changes("c", event))
-    made = await tenant.create("c", {})
+    made = await docs.create(tenant, "c", {})
     async with aclosing(tenant.changes("c", second.event)) as feed:
         await anext(feed)
         assert [item.id for item in await collect(feed, 1)] == [made.id]
@@ -144,10 +145,10 @@ async def test_more_changes_than_are_kept_go_and_their_numbers_never_come_again(
     tenant = store.tenant(ACME)
     async with aclosing(tenant.changes("c")) as feed:
         start = (await anext(feed)).position
-        await tenant.create("c", {})
+        await docs.create(tenant, "c", {})
         seq = "(SELECT max(seq) FROM changes)"
         change(tmp_path, f"UPDATE changes SET seq = {seq} + ? WHERE seq = {seq}", RETAINED_CHANGES + 1000)
-        await tenant.create("c", {})
+        await docs.create(tenant, "c", {})
         change(tmp_path, "INSERT INTO changes SELECT 1, collection, kind, id, tag, at FROM changes LIMIT 1")
         assert await sweep(store) == 1
         with pytest.raises(Gone):  # also for a feed that is open, and fell behind
@@ -161,12 +162,12 @@ async def test_more_changes_than_are_kept_go_and_their_numbers_never_come_again(
 
 async def test_a_key_is_forgotten_after_a_day(store: SQLiteDocumentStore, tmp_path: Path) -> None:
     tenant, key = store.tenant(ACME), IdempotencyKey("key", b"1")
-    first = await tenant.create("c", {}, idempotency=key)
+    first = await docs.create(tenant, "c", {}, idempotency=key)
     change(tmp_path, "UPDATE idempotency SET at = at - ?", IDEMPOTENCY_SECONDS - 60)
     assert await sweep(store) == 0
-    assert await tenant.create("c", {}, idempotency=key) == first
+    assert await docs.create(tenant, "c", {}, idempotency=key) == first
     change(tmp_path, "UPDATE idempotency SET at = at - ?", 120)
-    second = await tenant.create("c", {}, idempotency=IdempotencyKey("key", b"2"))
+    second = await docs.create(tenant, "c", {}, idempotency=IdempotencyKey("key", b"2"))
     assert second != first
     change(tmp_path, "UPDATE idempotency SET at = at - ?", IDEMPOTENCY_SECONDS + 60)
     assert await sweep(store) == 1
@@ -176,7 +177,7 @@ async def test_a_key_is_forgotten_after_a_day(store: SQLiteDocumentStore, tmp_pa
 
 async def test_a_feed_does_not_join_a_reading_that_began_before_the_news(store: SQLiteDocumentStore) -> None:
     tenant = store.tenant(ACME)
-    await tenant.create("c", {})
+    await docs.create(tenant, "c", {})
     assert store._services is not None
     feeds, reads = store._services.feeds, store._services.reads
     read, go_on = asyncio.Event(), asyncio.Event()
@@ -197,7 +198,7 @@ async def test_a_feed_does_not_join_a_reading_that_began_before_the_news(store: 
         log._reads = Slow()
         early = asyncio.ensure_future(feeds._read("acme", "c", ids, position))
         await read.wait()
-        made = await tenant.create("c", {})
+        made = await docs.create(tenant, "c", {})
         late = asyncio.ensure_future(feeds._read("acme", "c", ids, position))
         go_on.set()
         assert (await early).changes.items == ()

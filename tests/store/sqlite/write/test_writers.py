@@ -31,6 +31,7 @@ from gateway.store.sqlite.write.writers import (
     Writers,
 )
 from tests.eventually import eventually, poll
+from tests.store import docs
 
 
 async def test_a_group_of_writes_takes_a_seat_in_its_turn_and_is_charged_for_its_time(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ async def test_reads_count_as_short_until_they_end_or_turn_out_to_be_scans(tmp_p
     await store.start()
     tenant, short = store.tenant(TenantId("acme")), store._writers.short_reads
     for number in range(30):
-        await tenant.create("c", {"n": number})
+        await docs.create(tenant, "c", {"n": number})
     reads = [asyncio.ensure_future(tenant.list("c", Query(count=True))) for _ in range(8)]
     await eventually(lambda: store.is_reading)
     for read in reads[4:]:
