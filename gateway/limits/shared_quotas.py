@@ -1,8 +1,8 @@
 """Quotas of a day where several processes count together: what all have used, as of the last exchange, and
 what this process has counted since.
 
-Far from its end nothing is asked for. The last requests of a quota are asked for one by one, so that all
-processes together give what one would.
+Far from its end nothing is asked for, once it is known here how far that is. The last requests of a quota are
+asked for one by one, so that all processes together give what one would.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ _OTHERS = 8  # times as many as this process has counted since the last word: ot
 
 
 class SharedQuotas:
-    """A Part (core/shared/ports.py). kick: asks for an exchange soon. now: since the epoch."""
+    """A Part (core/shared/ports.py). now: since the epoch."""
 
     name = NAME
 
-    def __init__(self, kick: Callable[[], None], now: Callable[[], float] = time.time) -> None:
-        self._kick = kick
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._day = 0
         self._away = False  # the last report had no answer: requests are counted and told later
@@ -51,8 +50,9 @@ class SharedQuotas:
         """Whether the book is to be asked before one more is counted; `used` was called before it."""
         if self._away or self._held.get(tenant, 0) > 0:
             return False
+        total = self._totals.get(tenant)
         since = self._since(tenant)
-        return quota - self._totals.get(tenant, 0) - since <= _LAST + _OTHERS * since
+        return total is None or quota - total - since <= _LAST + _OTHERS * since
 
     def ask(self, tenant: str, quota: int) -> None:
         """A call waits for the next grant."""
@@ -64,10 +64,7 @@ class SharedQuotas:
         if self._held.get(tenant, 0) > 0:
             self._held[tenant] -= 1
             return
-        first = tenant not in self._new and tenant not in self._totals
         self._new[tenant] += 1
-        if first:
-            self._kick()  # so that it is soon known what the others have counted
 
     @property
     def left_today(self) -> float:

@@ -34,7 +34,7 @@ class Member:
 
     def __init__(self, book: QuotaBook) -> None:
         self.book, self.down = book, False
-        self.part = SharedQuotas(lambda: None, lambda: NOON)
+        self.part = SharedQuotas(lambda: NOON)
 
     def exchange(self) -> None:
         report = self.part.report(0.0)
@@ -90,8 +90,17 @@ def test_the_end_of_a_large_quota_is_given_once() -> None:
     assert taken == counts.all["acme"] == 10_000
 
 
+def test_a_process_that_is_new_asks_first_what_the_others_have_counted() -> None:
+    counts, (one, other) = fleet(2)
+    assert all(one.take(1000) for _ in range(1000))
+    one.exchange()
+    assert not other.take(1000)
+    assert counts.all["acme"] == 1000
+
+
 def test_far_from_its_end_nothing_is_asked() -> None:
     _, members = fleet(1)
+    assert members[0].take(10_000)
     for _ in range(100):
         assert members[0].part.used("acme") < 10_000
         assert not members[0].part.asks("acme", 10_000)

@@ -74,7 +74,7 @@ class Sharing:
             self.limits = Limits(self.quotas, ground.now)
             return
         rates = SharedRates(self.exchange.kick, workers(ground.config.workers) if channel is not None else 1)
-        self.quotas = counted = SharedQuotas(self.exchange.kick, ground.wall)
+        self.quotas = counted = SharedQuotas(ground.wall)
         self.limits = SharedLimits(self.exchange, rates, self.quotas, ground.now)
         self.exchange.add(rates)
         self.exchange.add(counted)
