@@ -75,7 +75,7 @@ class TlsConnection(asyncio.Protocol):
 
     __slots__ = (
         "_closing", "_encrypt", "_ended", "_incoming", "_inner", "_outgoing", "_passes", "_raw", "_read",
-        "_results", "_secured", "_site", "_timer", "_tls", "_turns", "_waits",
+        "_results", "_secured", "_site", "_timer", "_tls", "_turns", "_verified", "_waits",
     )  # fmt: skip
 
     def __init__(self, inner: Secured, site: TlsSite, results: Handshakes, turns: Turns) -> None:
@@ -86,6 +86,7 @@ class TlsConnection(asyncio.Protocol):
         self._raw: asyncio.Transport | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls: ServerSide | None = None
+        self._verified = 0  # of the site, when the handshake began
         self._timer: asyncio.TimerHandle | None = None
         # Both from the end of the handshake on, as long as there is something to read or to write.
         self._read: Callable[[int], bytes] | None = None
@@ -212,6 +213,7 @@ class TlsConnection(asyncio.Protocol):
                 self._fail("it sent too much")
         elif self._tls is None:
             self._tls = self._site.current.wrap(self._incoming, self._outgoing)
+            self._verified = self._site.verified
             self._waits = True
             self._turns.later(self._inner.peer, self._begin)
         else:
@@ -237,6 +239,9 @@ class TlsConnection(asyncio.Protocol):
         certificate = ClientCertificate.of(tls, self._site)
         if certificate is not None and not self._site.is_valid(certificate.begins, certificate.ends):
             self._fail("the client's certificate has expired since its session began")
+            return
+        if certificate is not None and self._verified != self._site.verified:
+            self._fail("what clients' certificates are verified with has changed meanwhile")
             return
         self._cancel_timer()
         if self._outgoing.pending:

@@ -393,3 +393,28 @@ async def test_a_listener_sends_its_clients_on_to_https(tmp_path: Path) -> None:
             writer.write(request)
             assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
             writer.close()
+
+
+async def test_a_certificate_is_refused_that_was_verified_with_what_was_replaced_meanwhile(
+    tmp_path: Path,
+) -> None:
+    ca = tmp_path / "tls" / "ca.pem"
+    async with serving(tmp_path, verify=str(ca)) as site:
+        pair, context = site.ca.pair("till"), site.context()
+        context.load_cert_chain(pair.certificate, pair.key)
+        reader, writer = await site.plain()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="shop.example")
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+        ca.write_bytes(ca.read_bytes() + Authority(tmp_path / "other").path.read_bytes())
+        await site.sites.reload()
+        writer.write(outgoing.read())  # its certificate
+        assert await reader.read() == b""
+        assert site.results() == {"failed": 1}
+        writer.close()
