@@ -43,7 +43,8 @@ class SharedQuotas:
         if day > self._day:
             self._day = day
             self._totals, self._wanted = {}, {}
-            self._new, self._told, self._held = Counter(), Counter(), Counter()
+            self._new, self._told = Counter(), Counter()
+            self._held, self._held_before = Counter(), Counter()
         return self._totals.get(tenant, 0) + self._since(tenant) - self._held.get(tenant, 0)
 
     def asks(self, tenant: str, quota: int) -> bool:

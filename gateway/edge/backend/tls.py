@@ -21,6 +21,7 @@ from gateway.runtime.watch import SettledFiles, file_stamps
 L = logging.getLogger(__name__)
 _SHUTDOWN = 5.0  # seconds that a server may take to end TLS on a connection that we close
 
+
 class TlsUnusable(OSError):
     """A file of the config's cannot be used: which and why, and nothing of what is in it."""
 

@@ -37,6 +37,7 @@ CIPHERS = ":".join(
     )
 )
 
+
 class _Context(ssl.SSLContext):
     """Of one pair."""
 
