@@ -146,7 +146,8 @@ class Lease:
         self._may_owe = True
         if granted.tokens < self._wanted:
             pace = min(_PACE, self._ahead / 2 / self.rate.per_second)
-            self._ask_at, self.low = now + max(granted.wait, pace), -1
+            soon = min(granted.wait, IDLE)  # by then others have given back what they do not use
+            self._ask_at, self.low = now + max(soon, pace), -1
         else:
             self._ask_at, self.low = 0.0, self._low
         self._sent = 0

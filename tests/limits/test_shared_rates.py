@@ -242,6 +242,18 @@ def test_what_is_not_used_goes_back_within_a_second() -> None:
     assert [other.take(rate) for _ in range(100)].count(True) == 99
 
 
+def test_who_was_refused_gets_what_another_one_gives_back_long_before_the_rate_brings_one() -> None:
+    fleet, rate = Fleet(2), Rate(0.01, 100)
+    one, other = fleet.members
+    assert one.take(rate)
+    one.exchange()  # holds one more by now
+    assert [other.take(rate) for _ in range(100)].count(True) == 98
+    for _ in range(2):
+        fleet.clock.now += IDLE + 0.2
+        one.exchange()
+    assert [other.take(rate) for _ in range(2)] == [True, False]
+
+
 async def test_what_a_call_waited_for_and_did_not_take_goes_back_at_the_next_looks() -> None:
     """Its client has left meanwhile."""
     fleet, rate = Fleet(2), Rate(0.01, 1)
