@@ -20,7 +20,8 @@ TICK = 0.1  # seconds between two looks at what is in use
 IDLE = 1.0  # seconds after which what is not used goes back
 _FAR = 1.0  # seconds of what is used that are leased, where so much may be
 _PACE = 0.05  # seconds until a rate that is used up is asked for again, or until half a lease is there
-_MOST = 512  # keys in one report; those for which calls wait are all in it
+_MOST = 512  # keys in one report,
+_MOST_WAITED = 8 * _MOST  # and of those for which calls wait: 15 ms here, and as much where the book is
 
 
 class Lease:
@@ -201,13 +202,14 @@ class Leases:
 
 class SharedRates:
     """All leases of the process, and what is told of them: a `Part`. kick: asks for an exchange soon.
-    members: processes that share, as far as is known."""
+    members: processes that share, as far as is known. answered: whether the last report was."""
 
     name = NAME
 
     def __init__(self, kick: Callable[[], None], members: int = 1) -> None:
         self.members = members
         self.kick = kick
+        self.answered = True
         self._epoch = ""
         self._used: dict[str, Lease] = {}
         self._waited_for: dict[str, Lease] = {}
@@ -240,7 +242,11 @@ class SharedRates:
         return reports or None
 
     def _reports(self, now: float) -> Iterator[tuple[str, Asked]]:
-        waited_for, self._waited_for = self._waited_for, {}
+        waited_for = dict(islice(self._waited_for.items(), _MOST_WAITED))
+        for key in waited_for:
+            del self._waited_for[key]
+        if self._waited_for:
+            self.kick()
         others = [key for key in islice(self._used, 4 * _MOST) if key not in waited_for]
         for key in (*waited_for, *others):
             if len(self._told) >= _MOST and key not in waited_for:
@@ -256,6 +262,7 @@ class SharedRates:
 
     def granted(self, grant: Body, now: float) -> None:
         """See `Part`."""
+        self.answered = True
         self.members = max(1, int(grant["members"]))
         if grant["epoch"] != self._epoch:
             self._epoch = str(grant["epoch"])
@@ -269,6 +276,7 @@ class SharedRates:
 
     def lost(self, now: float) -> None:
         """See `Part`."""
+        self.answered = False
         told, self._told = self._told, {}
         for lease in told.values():
             lease.lost()

@@ -35,7 +35,7 @@ class SharedLimits(Checks[Leases]):
     """All limits of one of several processes. chance: random, 0 to 1.
 
     A call for which nothing is left here, although the book may have some, waits for its answer. One that
-    cannot has its part of the burst on credit instead, or leased ahead.
+    cannot, or while the book does not answer, has its part of the burst on credit instead, or leased ahead.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class SharedLimits(Checks[Leases]):
         waits: bool = True,
     ) -> bool:
         now = self._now()
+        waits = waits and self._rates.answered
         taken: list[Lease] = []
         short: list[Lease] = []
         for leases, key, rate, name, detail in checks:

@@ -84,7 +84,7 @@ PARTS: dict[str, Part] = {
         report.workers,
     ),
     "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
-    "shared": (lambda place, a, say: shared.run(place, *_turns(a), say), report.shared),
+    "shared": (lambda place, a, say: shared.run(place, *_turns(a, shared.ROUNDS), say), report.shared),
     "admission": (
         lambda place, a, say: admission.run(place, a.quick, say, a.case or ()),
         report_admission.admission,
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", choices=list(PARTS), action="append", help="this part alone (may be repeated)"
     )
-    rounds = f"turns of each contender (default {_ROUNDS}; of the part workers {workers.ROUNDS})"
+    rounds = f"turns of each contender (default {_ROUNDS}; of the parts workers and shared {workers.ROUNDS})"
     parser.add_argument("--rounds", type=int, help=rounds)
     parser.add_argument("--seconds", type=int, default=3, help="of each turn (default 3)")
     parser.add_argument("--quick", action="store_true", help="short and rough")

@@ -143,7 +143,7 @@ async def _keep_talking(session: aiohttp.ClientSession, url: str, seen: Traffic,
 
 async def _keep_asking(port: int, stream: load.Stream, seen: Traffic, end: asyncio.Event) -> None:
     while not end.is_set():
-        found = await asyncio.to_thread(load.run, port, [stream], 30.0)
+        found = await asyncio.to_thread(load.run, [port], [stream], 30.0)
         seen.answers += found.answers["acme"]
 
 

@@ -347,13 +347,27 @@ async def test_a_call_that_waits_for_the_book_is_counted_once() -> None:
     assert taken == 5
 
 
-async def test_who_gets_no_answer_is_refused() -> None:
-    fleet, rate = Fleet(1), Rate(5, 5)
-    member = fleet.members[0]
+async def test_who_gets_no_answer_has_its_part_of_the_burst_and_is_refused_after_it() -> None:
+    fleet, rate = Fleet(2), Rate(1, 10)
+    for member in (*fleet.members, fleet.members[0]):  # which hears of the other one by its second report
+        assert member.take(Rate(1, 5), "globex")
     member.down = True
     assert not member.limits.take(member.call(rate))
-    with pytest.raises(TenantLimit, match="could not be asked"):
-        await member.limits.take_later(member.call(rate))
+    await member.limits.take_later(member.call(rate))
+    assert [member.take(rate) for _ in range(6)] == [True] * 4 + [False] * 2
+
+
+def test_keys_that_calls_wait_for_are_told_in_turns() -> None:
+    fleet, rate = Fleet(1), Rate(1, 1)
+    member = fleet.members[0]
+    calls = {f"t{number}": member.call(rate, f"t{number}") for number in range(5000)}
+    assert not any(member.limits.take(call) for call in calls.values())
+    told = []
+    while (report := member.rates.report(fleet.clock.now)) is not None and len(told) < 5000:
+        assert len(report) <= 4096
+        told += list(report)
+        member.rates.lost(fleet.clock.now)
+    assert set(told) == {f"tenant {name}" for name in calls}
 
 
 def test_what_was_taken_on_credit_is_told_when_the_book_is_back() -> None:
