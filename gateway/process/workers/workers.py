@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from time import monotonic
@@ -17,7 +18,6 @@ from typing import Any
 from gateway.process.workers.fork_server import REPLACE
 from gateway.process.workers.generation import Generation
 from gateway.process.workers.sockets import Address
-from gateway.process.workers.storm import DEATHS, Storm
 from gateway.process.workers.worker import Worker
 from gateway.runtime.channel import AskFailed, Channel, ChannelError, Handler, NoAnswer
 from gateway.runtime.periodic import PeriodicTask
@@ -25,8 +25,28 @@ from gateway.runtime.periodic import PeriodicTask
 L = logging.getLogger("gateway.workers")
 _LOOK, _QUIET = 1.0, 3.0  # seconds between two looks, and without an answer: new clients go to the others
 _SILENT, _LEAVING = 30.0, 5.0  # and then, a worker is killed; and one that was told to end
+_DEATHS, _WITHIN = 3, 10.0  # so many in so many seconds are a storm
+_FIRST, _MOST = 1.0, 30.0  # seconds that a replacement waits then, doubled each time
 
 Handlers = Callable[[Worker], Mapping[str, Handler]]
+
+
+class Storm:
+    """The deaths of all workers, and how long the replacement of one waits."""
+
+    def __init__(self) -> None:
+        self._deaths: deque[float] = deque(maxlen=_DEATHS)
+        self._delay = 0.0
+
+    def died(self, now: float) -> float:
+        """One more. Gives how long its replacement has to wait, 0.0 for not at all. now: seconds on a
+        monotonic clock."""
+        if self._deaths and now - self._deaths[-1] > self._delay + _WITHIN:
+            self._delay = 0.0  # the last one has lived
+        self._deaths.append(now)
+        if self._delay or (len(self._deaths) == _DEATHS and now - self._deaths[0] <= _WITHIN):
+            self._delay = min(_MOST, max(_FIRST, 2 * self._delay))
+        return self._delay
 
 
 class Workers:
@@ -311,7 +331,7 @@ class Workers:
             if delay:
                 L.error(
                     "%d workers died or did not start, within seconds: the next one starts in %g s. What they"
-                    " said is above; the others serve", *(DEATHS, delay),
+                    " said is above; the others serve", *(_DEATHS, delay),
                 )  # fmt: skip
                 for address in worker.addresses:
                     address.pause(worker.number)

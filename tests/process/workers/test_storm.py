@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.process.workers.storm import Storm
+from gateway.process.workers.workers import Storm
 
 
 @pytest.mark.parametrize(
