@@ -16,9 +16,9 @@ from gateway.admission.shared import SharedAdmission
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit
 from gateway.core.model import Address, Backend
 from gateway.core.shared.ports import Body
-from gateway.shared.books import Books
 from gateway.shared.exchange import Exchange
 from gateway.shared.host_seats import HostSeats
+from gateway.shared.master import Books
 from tests.admission.test_admission import backend, call_of
 from tests.eventually import eventually, eventually_await, head_start, takes
 

@@ -24,7 +24,7 @@ from gateway.core.routing.snapshot import Snapshot
 from gateway.core.shared.rates import RateBook, slice_of
 from gateway.limits.leases import IDLE, TICK, SharedRates
 from gateway.limits.shared_rates import SharedLimits
-from gateway.shared.books import Books
+from gateway.shared.master import Books
 from tests.limits.test_rates import Clock
 
 

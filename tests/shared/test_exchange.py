@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.core.shared.ports import Away, Body
-from gateway.shared.books import Books
 from gateway.shared.exchange import Exchange
+from gateway.shared.master import Books
 
 
 class Engine:

@@ -26,9 +26,9 @@ from gateway.planes.steps import ENDING, Step
 from gateway.runtime.channel import AskFailed, Handler
 from gateway.runtime.periodic import Boundary
 from gateway.shared import flights, master, once
-from gateway.shared.books import Books
 from gateway.shared.flights import Flights
 from gateway.shared.host_seats import TICK, HostSeats
+from gateway.shared.master import Books
 
 
 class Member(Protocol):
