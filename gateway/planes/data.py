@@ -33,8 +33,7 @@ from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.slots import public_limits
 from gateway.edge.client.sockets import LostPaths
 from gateway.edge.lifetimes import Lifetimes
-from gateway.edge.response.front_page import FrontPageTarget
-from gateway.edge.response.own import OwnTarget
+from gateway.edge.response.own import FrontPageTarget, OwnTarget
 from gateway.edge.spool import Spools
 from gateway.edge.websocket.tunnel import Tunnels
 from gateway.health.circuits import Health

@@ -1,4 +1,4 @@
-"""What the gateway's own endpoints respond, and the target that they are."""
+"""What the gateway itself responds: the targets of its endpoints, and of its front page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from aiohttp import hdrs, web
 
 from gateway.call import Call
+from gateway.core.front_page import CONTENT_SECURITY_POLICY, METHODS, FrontPage, prefers_html
+from gateway.core.policy.forwarding import public_prefix
 from gateway.edge.response import reply
 
 
@@ -43,4 +45,36 @@ class OwnTarget:
         response = web.Response(status=made.status, body=made.body, headers=made.headers)
         if made.body:
             response.content_type = made.content_type
+        return response
+
+
+class FrontPageTarget:
+    """The target of the route that takes `/` when no other does: HTML for a browser, JSON for a program."""
+
+    def __init__(self, page: FrontPage) -> None:
+        self._page = page
+
+    def try_serve(self, call: Call) -> bool:
+        """False, always: it is too rarely asked for to have a way of its own."""
+        return False
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        """The page in the form that the request prefers."""
+        if call.method == "OPTIONS":
+            return reply.empty(204, {hdrs.ALLOW: ", ".join(sorted(METHODS))})
+        html = prefers_html(call.head.values(b"accept"))
+        prefix = public_prefix(call.forwarded)
+        response = web.Response(
+            body=self._page.html(prefix) if html else self._page.json(prefix),
+            content_type="text/html" if html else "application/json",
+            charset="utf-8" if html else None,
+            headers={
+                hdrs.VARY: "Accept",
+                hdrs.CACHE_CONTROL: "no-cache",
+                "X-Content-Type-Options": "nosniff",
+                "Referrer-Policy": "no-referrer",
+            },
+        )
+        if html:
+            response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         return response
