@@ -1,4 +1,4 @@
-"""A listener: its sockets, the connections of its clients, and drain.
+"""A listener: its sockets, the connections of its clients, and drain; or its word that they go to HTTPS.
 
 Routes are live, so nothing may be bound to aiohttp's router (ASAB's wrappers are applied there, once).
 """
@@ -8,19 +8,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from string import punctuation
 from time import monotonic
+from urllib.parse import quote
 
+from gateway.core.errors import BadRequest, GatewayError
 from gateway.core.fairness.turns import Turns
+from gateway.core.http.request_reader import Request
+from gateway.core.http.request_target import resolve
 from gateway.core.process.listeners import Listen
 from gateway.core.process.tls import https_port
 from gateway.edge.client.acceptor import Acceptor, MakeProtocol
+from gateway.edge.client.body import RequestStream
 from gateway.edge.client.clients import Clients
 from gateway.edge.client.connection import IDLE_GRACE, KEEP_ALIVE, ClientConnection, Service
 from gateway.edge.client.memory import RequestMemory
-from gateway.edge.client.redirect import Redirect
 from gateway.edge.client.slots import UNLIMITED, ConnectionLimits, ConnectionSlots, OpenDescriptors
 from gateway.edge.client.sockets import BoundSocket, HeldSockets, bind_all, close, is_lost, listen, withdraw
 from gateway.edge.reading import CLIENTS_TURN, ReadTurns
+from gateway.edge.response.head import refusal_head
 from gateway.edge.tls.sites import NO_SITES, TlsSites
 from gateway.runtime.periodic import PeriodicTask
 
@@ -28,6 +34,9 @@ _DRAIN_INTERVAL = 0.02  # seconds between two checks of what a drain waits for
 _SWEEP_INTERVAL = 1.0  # and between two of all connections
 REPLACED_GRACE = 5.0  # and where another process takes over: nobody waits for the end of this one
 _CUT_TIME = 0.2  # seconds that the end of a request may take which is cut off
+_NO_HOST = "Without a Host it is not known where this would be served."
+_AS_IT_IS = punctuation  # a query may hold what is no ASCII
+_REDIRECT = 308  # the client sends the same method and the same body again
 
 
 class Connections(set[ClientConnection]):
@@ -42,6 +51,40 @@ class Connections(set[ClientConnection]):
         if isinstance(connection, ClientConnection) and connection in self:
             self.remove(connection)
             self._clients.leave(connection.peer)
+
+
+class Redirect:
+    """In place of the service where requests are only sent on to HTTPS (RFC 9110 section 15.4.9). What is no
+    request is refused in the words of the service. port: of HTTPS."""
+
+    def __init__(self, service: Service, port: int) -> None:
+        self._port = "" if port == 443 else f":{port}"
+        self.holder = service.holder
+        self.gone = service.gone
+        self.refused, self.sent_on = service.refused, service.sent_on
+
+    def serve(
+        self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
+    ) -> None:
+        """Send the client on; a body is not read."""
+        if client.transport is not None:
+            try:
+                location = self._location(request)
+            except GatewayError as error:
+                client.transport.write(self.refused(error, client.peer, request))
+            else:
+                id_ = self.sent_on(request, client.peer, _REDIRECT)
+                head = refusal_head(_REDIRECT, id_, "text/plain", 0, (("Location", location),))
+                client.transport.write(head)
+        client.done(keep_alive=False)
+
+    def _location(self, request: Request) -> str:
+        """The same address by HTTPS. Raises GatewayError for what would be refused there."""
+        host, path, query = resolve(request.method, request.target, request.head.hosts)
+        if not host:
+            raise BadRequest(_NO_HOST, close=True)
+        path = "/" if path == "*" else path
+        return quote(f"https://{host}{self._port}{path}{'?' if query else ''}{query}", safe=_AS_IT_IS)
 
 
 class Listener:
