@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.routing import reference
+from gateway.cli.routing import schema
 from gateway.core import errors
 from gateway.core.errors import GatewayError
 from gateway.core.process import operators, settings, tls
@@ -46,7 +46,7 @@ def test_the_runbook_has_every_error_code_with_its_status_and_no_other() -> None
 
 def test_the_reference_is_what_the_command_gives() -> None:
     shown = (CONFIG / "reference.md").read_text("utf-8")
-    assert shown == reference.markdown() + "\n", "gateway schema --reference > config/reference.md"
+    assert shown == schema.markdown() + "\n", "gateway schema --reference > config/reference.md"
 
 
 def test_the_reference_has_every_key_of_the_process_and_no_other() -> None:
