@@ -85,9 +85,23 @@ def _check_against(config: ProcessConfig | None, compiled: Snapshot) -> list[Pro
 
 
 def _this_machine(config: ProcessConfig | None) -> tuple[list[Problem], list[str]]:
-    """What it lacks, as `machine.lacks` says."""
+    """What it lacks that keeps the gateway from starting, and what should be known all the same."""
     if config is None or not (config.tls or config.shared.uri):
         return [], []
-    from gateway.cli.routing import machine  # only here: it imports what serves
+    # Only here: they import what serves.
+    from gateway.edge.tls.sites import SiteUnusable, TlsSites
+    from gateway.planes import conf
+    from gateway.planes.shared import sharing
 
-    return machine.lacks(config)
+    wrong = [problem] if (problem := sharing.problem(config)) else []
+    used = {one.tls for one in (*config.listen, *config.admin)}
+    notes = [
+        f"[tls:{one.name}] in {config.path}: no listener names it; write tls={one.name} behind its address"
+        for one in config.tls
+        if one.name not in used
+    ]
+    try:
+        notes += TlsSites(config.tls, config.path).warnings()
+    except SiteUnusable as unusable:
+        wrong += unusable.problems
+    return conf.located(config.path, wrong), notes
