@@ -13,7 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.admin.explain import run
 from gateway.admin.explain.rows import explanation
 from gateway.app import Gateway
-from gateway.cli.routing import request
+from gateway.cli.routing.explain import parse_headers
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
 from gateway.core.routing.compile import compile_data
@@ -206,7 +206,7 @@ async def test_what_is_wrong_with_the_message_itself_is_told_too(tmp_path: Path)
                 lines = [f"Authorization: {harness.bearer(gateway)['Authorization']}", *more]
                 if method in ("POST", "PUT", "PATCH") and not any("Content-Len" in line for line in more):
                     lines.append("Content-Length: 2")
-                headers = request.parse_headers(lines, None)
+                headers = parse_headers(lines, None)
                 _, refused = await run.run(compiled, chain, method, path, headers, via)
                 said = [line for line in lines if not line.startswith("Host:")]
                 hosts = [line for line in lines if line.startswith("Host:")] or ["Host: localhost"]
@@ -225,7 +225,7 @@ async def test_what_is_wrong_with_the_message_itself_is_told_too(tmp_path: Path)
 async def test_a_header_with_a_line_break_is_not_taken_for_two(tmp_path: Path, line: str) -> None:
     compiled = compile_data(harness.routing([]), lambda backend: None, "/s")  # type: ignore[arg-type,return-value]
     with pytest.raises(ValueError, match="line break"):
-        headers = request.parse_headers([line], None)
+        headers = parse_headers([line], None)
         await run.run(compiled, run.Asking(tmp_path / "none").chain, "GET", "/", headers)
 
 
@@ -261,7 +261,7 @@ async def test_it_tells_which_issuer_key_rule_and_claim_let_a_token_in_or_kept_i
         async def told(token: str) -> dict[str, str]:
             asking = run.Asking(tmp_path / "none")
             compiled = compile_data(data, lambda backend: NOWHERE, "/s", asking.chain)
-            headers = request.parse_headers([], token)
+            headers = parse_headers([], token)
             async with asking.of(None, compiled.issuers):
                 call, refused = await run.run(compiled, asking.chain, "GET", "/docs/orders/1", headers)
             rows = dict(explanation(call, refused, asking.issuers))
