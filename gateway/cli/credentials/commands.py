@@ -14,7 +14,8 @@ _KEY_ID = "the key's id; or @FILE, - (standard input) with a whole key, which is
 def add_token(commands: Commands) -> None:
     """Add `gateway token`."""
     example = "gateway token --tenant acme --scope 'documents:read documents:write' --ttl 1h"
-    token = commands.add("token", runs("gateway.cli.credentials.token:run"), "print a signed token", example)
+    run = runs("gateway.cli.credentials.signing_keys:token")
+    token = commands.add("token", run, "print a signed token", example)
     token.add_argument("--tenant", required=True)
     token.add_argument("--scope", default="", help="names separated by spaces")
     token.add_argument("--subject", default="operator")

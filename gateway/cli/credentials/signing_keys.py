@@ -1,5 +1,5 @@
-"""gateway keys rotate-signing | register: the keys that the gateway signs with, and those of the machines
-that sign instead of sending a secret."""
+"""gateway token | keys rotate-signing | register: a token that the gateway signs, the keys that sign it, and
+those of the machines that sign instead of sending a secret."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import time
 from pathlib import Path
 
 from gateway.auth.api_keys import public_keys
-from gateway.auth.keys import KeysUnusable
+from gateway.auth.keys import KeysUnusable, ensure_signing_key, issue
 from gateway.auth.signer import KEYS, OVERLAP
 from gateway.auth.signing_keys import Rotation, SigningKeys
 from gateway.cli import console, process_config
 from gateway.cli.credentials.given import id_of, lifetime
+from gateway.cli.credentials.notes import print_notes
 from gateway.cli.credentials.store import open_store, operator, told
 from gateway.core.jwt.keys import KeySetError
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.amounts import parse_duration
 from gateway.process.folders import data_folder
 from gateway.runtime.files import read_text
 from gateway.runtime.moments import moment
@@ -26,6 +28,26 @@ from gateway.setting_errors import named_by
 _LONGEST_TOKEN = 86_400.0 + 300.0
 _MAX_FILE = 64 * 1024
 _NEW = "EdDSA"  # what a new key signs with
+
+
+def token(arguments: argparse.Namespace) -> int:
+    """Print a token for a tenant, alone on standard output."""
+    config = process_config.load(arguments.config)
+    path = Path(config.keys)
+    with named_by("[tokens] keys", config.path, config.keys):
+        ensure_signing_key(path)
+    try:
+        ttl = parse_duration(arguments.ttl)
+    except ValueError as error:
+        raise ValueError(f"--ttl {arguments.ttl!r} {error}; write 90s, 15m or 1h") from None
+    if ttl < 1:
+        raise ValueError(f"--ttl {arguments.ttl!r}: such a token has expired when it is printed; write 90s")
+    signed = issue(
+        path, config.tokens, arguments.tenant, arguments.scope, arguments.subject, ttl, arguments.kid
+    )
+    print_notes(config, arguments.tenant, arguments.scope)
+    print(signed)
+    return 0
 
 
 def rotate(arguments: argparse.Namespace) -> int:
