@@ -7,6 +7,7 @@ import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ from gateway.cli.config import show
 from gateway.cli.config.session import ask
 from gateway.cli.credentials.store import operator
 from gateway.config import strict_yaml
-from gateway.config.copying import copy, look, source_of
 from gateway.config.parts import ConfigParts
-from gateway.config.ports import NOTHING, Found, SourceChanged
+from gateway.config.ports import NOTHING, ConfigRefused, ConfigSource, Found, SourceChanged
 from gateway.core.config import differences
-from gateway.core.config.revision import Origin
+from gateway.core.config.revision import Draft, Origin
 from gateway.core.http.hops import pseudonym
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problems
@@ -46,7 +46,7 @@ async def _copied(config: ProcessConfig, arguments: argparse.Namespace, origin: 
     kinds = getattr(arguments, "from"), arguments.to
     data = data_folder(Path(config.data))
     parts = ConfigParts(config, data, pseudonym(ensure_secret(data / CURSOR_KEY)))
-    source, target = source_of(parts, kinds[0], "--from"), source_of(parts, kinds[1], "--to")
+    source, target = _source_of(parts, kinds[0], "--from"), _source_of(parts, kinds[1], "--to")
     async with AsyncExitStack() as opened:
         for part in _needed(parts):
             opened.push_async_callback(part.close)
@@ -95,3 +95,44 @@ def _changes(to: str, found: Found, over: Found) -> list[Text]:
     return list(show.changes(changes, console.out.width)) or [
         Text("Only comments, order or notation differ: it means the same.", "dim")
     ]
+
+
+# --- the copy --------------------------------------------------------------------------------------
+
+
+def _source_of(parts: ConfigParts, kind: str, option: str) -> ConfigSource:
+    """`file` is that of [gateway] routing; else the source that gateway.conf names. option: that said so, for
+    the message. Raises ValueError."""
+    for one in (parts.seed, parts.source):
+        if kind == one.kind:
+            return one
+    raise ValueError(
+        f"{option} {kind}: gateway.conf says [config] source = {parts.source.kind}; a copy is between the"
+        f" file and what that says. Write source = {kind} there first, with what it needs; then copy;"
+        " then restart the gateway, which goes on with the old one until then"
+    )
+
+
+async def look(source: ConfigSource, target: ConfigSource) -> tuple[Found, Found]:
+    """What the source has, and what the target has, NOTHING where that is empty or cannot be read as a text.
+    Both are started. Raises ConfigRefused."""
+    found = await source.read()
+    try:
+        return found, await target.read()
+    except ConfigRefused as refused:
+        if refused.transient:
+            raise
+        return found, NOTHING
+
+
+async def copy(
+    source: ConfigSource, found: Found, target: ConfigSource, over: Found, origin: Origin, at: float
+) -> Found:
+    """Replace what the target has (`over`) by what the source has (`found`), as `look` gave them. The text is
+    not checked: a gateway refuses a bad one. Nothing is written where the target has it already; what a file
+    had is kept beside it. origin: who does it. at: seconds since the epoch. Raises ConfigRefused,
+    SourceChanged."""
+    if over != NOTHING and over.text == found.text:
+        return over
+    reason = origin.reason or f"copied from {source.name}"
+    return await target.write(Draft(found.text, replace(origin, reason=reason), at), over, keep=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.copying import copy, look
+from gateway.cli.config.copying import copy, look
 from gateway.config.ports import NOTHING, ConfigRefused, ConfigSource, SourceChanged
 from gateway.config.revisions.mongo import MongoRevisions
 from gateway.config.revisions.sqlite import FILE, SQLiteRevisions
