@@ -16,12 +16,11 @@ from gateway.admin.body import json_response
 from gateway.admin.refusals import OneEach
 from gateway.admin.v1 import asked
 from gateway.config import source
-from gateway.config.edit.apart import rewrite_apart
 from gateway.config.edit.splice import NotEditable
 from gateway.config.live import LiveConfig
 from gateway.config.ports import ConfigRefused, HeadMoved, NoRevision, Waits, WaitsNot
 from gateway.config.refusal import as_dict, summary
-from gateway.config.source import Comparison
+from gateway.config.source import Comparison, rewrite_apart
 from gateway.core.config import differences
 from gateway.core.config.audit import Entry
 from gateway.core.config.operator import Operator, Role

@@ -439,5 +439,5 @@ def _result(text: str, wanted: Mapping[str, Any]) -> str | None:
         return None
 
 
-if __name__ == "__main__":  # see apart.py
+if __name__ == "__main__":  # see config/source.py
     json.dump(_result(*json.load(sys.stdin)), sys.stdout)
