@@ -3,7 +3,7 @@ leaves all else of the config's text as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -13,12 +13,13 @@ from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply
 from gateway.admin.v1.config import merge_patch
 from gateway.admin.v1.reading import etag_of, json_page, object_page
-from gateway.config.edit.objects import KINDS, objects, with_object, without_object
 from gateway.core.config.revision import Revision, view
 from gateway.core.errors import NotFound, PreconditionRequired, StaleConfig, Unprocessable
 from gateway.store.model.document import Precondition, names
 from gateway.store.model.patch import apply
 
+KINDS = ("routes", "backends", "tenants", "issuers")
+_ROUTES = "routes"  # a list; the others are mappings
 _ABSENT = object()
 _LOOKED_AT = 10  # revisions in which the object that If-Match names is looked for
 _MOST = 512 * 1024  # characters of a text that is looked into for that
@@ -125,7 +126,7 @@ class _Pages:
         outcome = await self._config.change(request, query, make)
         headers = {REVISION: str(outcome["revision"]["number"])}
         if new is not _ABSENT:
-            outcome["etag"] = etag_of({"name": name, **new} if kind == "routes" else new)
+            outcome["etag"] = etag_of({"name": name, **new} if kind == _ROUTES else new)
         if old is _ABSENT:
             headers[hdrs.LOCATION] = f"/admin/v1/{kind}/{quote(name, safe='')}"
         return await reply(outcome, 201 if old is _ABSENT else 200, headers=headers)
@@ -174,7 +175,7 @@ class _Pages:
             return value
         if not isinstance(value, dict):
             raise Unprocessable("It is not an object.")
-        if self._kind == "routes" and value.get("name", name) != name:
+        if self._kind == _ROUTES and value.get("name", name) != name:
             raise Unprocessable(
                 "Its name is another one than in the path: remove the old one, and put the new."
             )
@@ -182,3 +183,40 @@ class _Pages:
 
     def _no_such(self) -> NotFound:
         return NotFound(f"The live config has none of that name in {self._kind}.")
+
+
+# --- in the config: plain data, which is not changed, for aliases share parts of it ----------------
+
+
+def objects(data: Any, kind: str) -> dict[str, Any]:
+    """All objects of a kind by name, in the order of the text."""
+    section = data.get(kind) if isinstance(data, Mapping) else None
+    if kind == _ROUTES:
+        items = section if isinstance(section, list) else []
+        return {item["name"]: item for item in items if isinstance(item, dict) and "name" in item}
+    return dict(section) if isinstance(section, Mapping) else {}
+
+
+def with_object(data: Mapping[str, Any] | None, kind: str, name: str, value: Any) -> dict[str, Any]:
+    """The data with the object as given. A new one comes last, an object of the same name stays where it
+    is."""
+    data = data or {}
+    section = data.get(kind)
+    if kind != _ROUTES:
+        return {**data, kind: {**(section or {}), name: value}}
+    value = {"name": name, **value}
+    routes = list(section or ())
+    for index, route in enumerate(routes):
+        if route.get("name") == name:
+            routes[index] = value
+            break
+    else:
+        routes.append(value)
+    return {**data, kind: routes}
+
+
+def without_object(data: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
+    """The data without the object."""
+    if kind == _ROUTES:
+        return {**data, kind: [route for route in data[kind] if route.get("name") != name]}
+    return {**data, kind: {key: value for key, value in data[kind].items() if key != name}}

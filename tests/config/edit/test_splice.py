@@ -12,8 +12,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from gateway.admin.v1.objects import KINDS, objects, with_object, without_object
 from gateway.config import strict_yaml
-from gateway.config.edit.objects import KINDS, objects, with_object, without_object
 from gateway.config.edit.splice import NotEditable, rewrite, same
 from gateway.core.routing.problems import Problems
 from tests.config.edit import texts
