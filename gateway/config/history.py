@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 
@@ -19,7 +20,7 @@ from gateway.config.ports import (
     RevisionStore,
     SourceChanged,
 )
-from gateway.core.config.revision import Draft, Revision, digest_of, json_with, revision_of
+from gateway.core.config.revision import Draft, Origin, Revision, digest_of, json_with, revision_of
 from gateway.core.errors import StoreUnavailable
 from gateway.core.routing.problems import Problem
 from gateway.runtime import threads
@@ -44,6 +45,18 @@ class History:
         self._remembered = remembered
         store: object = revisions
         self._all_is_here = source.kind == "file" and store is remembered
+
+    async def first(self, seed: ConfigSource | None, checked: Callable[[str, Origin], Draft]) -> Found:
+        """What the source has at the start; where it is empty, what the seed has is written to it. checked:
+        the draft of a text; raises ConfigRefused for a bad one. Raises ConfigRefused, SourceChanged."""
+        try:
+            return await self._source.read()
+        except ConfigRefused as refused:
+            if not refused.empty or seed is None:
+                raise
+        first = await seed.read()
+        origin = replace(first.origin, reason=f"the first one, from {seed.name}")
+        return await self._source.write(checked(first.text, origin), NOTHING)
 
     async def known(self, found: Found) -> Revision | None:
         """The revision that the source has: the newest, or the intended one, which is kept now. None where

@@ -35,7 +35,6 @@ from gateway.config.ports import (
     WaitsNot,
 )
 from gateway.config.refusal import RESTLESS, Refusal, Retry, describe
-from gateway.config.revisions.first import read_or_seed
 from gateway.config.revisions.shown import status
 from gateway.config.revisions.taking_back import TakenBack, TakingBack
 from gateway.config.revisions.wait import Wait
@@ -119,7 +118,7 @@ class LiveConfig:
 
     async def _load_first(self) -> None:
         try:
-            self._found = await read_or_seed(self.source, self._seed, self._first_draft)
+            self._found = await self._history.first(self._seed, self._first_draft)
         except ConfigRefused as refused:
             last = await self._history.last_good() if refused.transient else None
             if last is None:
