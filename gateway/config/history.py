@@ -1,13 +1,15 @@
 """The source of the live config and its revisions, changed together: a crash in between leaves the old text
-or the new one, and the next start knows whose it is and why."""
+or the new one, and the next start knows whose it is and why; a caller that goes leaves a whole change."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
 from gateway.config.ports import (
     NOTHING,
@@ -25,6 +27,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.routing.problems import Problem
 from gateway.runtime import threads
 
+T = TypeVar("T")
 L = logging.getLogger(__name__)
 _LAST_GOOD = "last_good"  # the name under which the live text and its revision are remembered
 _PAGE = 100  # revisions that are looked through at once
@@ -201,3 +204,27 @@ class History:
             head = await self._revisions.head() or head
         number = head.number if head is not None else 0
         return Revision(number, 0, draft.digest, len(draft.text.encode()), draft.at, draft.origin)
+
+
+class WholeChanges:
+    """Changes that are made whole, whatever becomes of who asked for them. On the event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def make(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives or raises. A caller that is cancelled does not end it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to the caller, unless that has gone
+
+    async def close(self) -> None:
+        """Wait for those that are under way."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -18,7 +18,7 @@ from gateway.call import Snapshot
 from gateway.config.audit.journal import Journal, reason_of
 from gateway.config.compilation import Compiler
 from gateway.config.following import ALONE, Following
-from gateway.config.history import AWAY, History, unusable
+from gateway.config.history import AWAY, History, WholeChanges, unusable
 from gateway.config.ports import (
     NOTHING,
     Audit,
@@ -38,7 +38,6 @@ from gateway.config.refusal import RESTLESS, Refusal, Retry, describe
 from gateway.config.revisions.shown import status
 from gateway.config.revisions.taking_back import TakenBack, TakingBack
 from gateway.config.revisions.wait import Wait
-from gateway.config.revisions.whole import WholeChanges
 from gateway.config.source import TransientProblems, plain
 from gateway.core.config.revision import CONFIRMED, Draft, Origin, Pending, Revision, digest_of
 from gateway.core.routing.problems import Problem, Problems
