@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from gateway.call import Snapshot
@@ -34,8 +34,7 @@ from gateway.config.ports import (
     Waits,
     WaitsNot,
 )
-from gateway.config.refusal import RESTLESS, Refusal, Retry, describe
-from gateway.config.revisions.shown import status
+from gateway.config.refusal import BUG, RESTLESS, Refusal, Retry, describe
 from gateway.config.revisions.taking_back import TakenBack, TakingBack
 from gateway.config.revisions.wait import Wait
 from gateway.config.source import TransientProblems, plain
@@ -212,8 +211,7 @@ class LiveConfig:
     async def _reload(self) -> bool:
         with Boundary(f"loading {self.source.name}"):
             return await self._load()
-        reason = "a bug in the gateway keeps it from being loaded"
-        await self._refuse("", [Problem((), reason, "undo the last edit, and report what the log says")])
+        await self._refuse("", [BUG])
         return False
 
     async def _load(self) -> bool:
@@ -319,7 +317,7 @@ class LiveConfig:
                     raise Stale(self.head)
                 await self._require_no_wait(action, draft)
                 compiled = await self._compiler.compile_apart(draft.text)
-                await self._be_audited()
+                await self._journal.ready(self.source.name)
                 return await self._replace(action, draft, compiled)
             except (Problems, ConfigRefused, Waits) as error:  # who is stale may try again, and says it then
                 await self._journal.refused(draft.origin, self.head.number, error)
@@ -350,7 +348,7 @@ class LiveConfig:
                     return self.head
                 if self.pending is None:
                     raise WaitsNot(f"revision {number} does not go back by itself")
-                await self._be_audited()
+                await self._journal.ready(self.source.name)
                 try:
                     self._found, revision = await self._history.confirm(number, self._found)
                 except AWAY as error:
@@ -364,12 +362,6 @@ class LiveConfig:
                 await self._journal.done("confirmed", origin, number, number)
                 return revision
             raise ConfigRefused(self.source.name, [RESTLESS], transient=True)
-
-    async def _be_audited(self) -> None:
-        try:
-            await self._journal.ready()
-        except OSError as error:
-            raise unusable(self.source.name, error) from None
 
     async def _replace(self, action: str, draft: Draft, compiled: Snapshot) -> Revision:
         """Write the draft over what the source has, and make it live. A text in the source that was refused
@@ -488,6 +480,17 @@ class LiveConfig:
         origin = self._found.origin if digest else Origin("", "", self.source.kind)
         await self._journal.refused(origin, number, Problems(problems))
 
+    # --- what is shown ---
+
     def status(self) -> dict[str, Any]:
         """The JSON of GET /admin/config."""
-        return status(self.source, self.current, self.pending, self.refusal, synced=self.synced)
+        return {
+            "path": self.source.name,
+            "source": self.source.kind,
+            "available": self.source.available,
+            "synced": self.synced,
+            **self.source.status(),
+            **self.current.view(),
+            "pending": None if self.pending is None else asdict(self.pending),
+            "refused": None if self.refusal is None else self.refusal.view(),
+        }

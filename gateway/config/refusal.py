@@ -11,6 +11,11 @@ from gateway.core.routing.problems import Problem
 
 _RETRY = 5.0  # seconds after a failure that may pass; each next one waits twice as long
 _MAX_RETRY = 300.0
+BUG = Problem(
+    (),
+    "a bug in the gateway keeps it from being loaded",
+    "undo the last edit, and report what the log says",
+)
 RESTLESS = Problem((), "it changes again and again", "end what writes it, and try again")
 
 

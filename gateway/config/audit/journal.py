@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from gateway.config.history import unusable
 from gateway.config.ports import (
     Audit,
     ConfigRefused,
@@ -47,9 +48,13 @@ class Journal:
         self._revisions = revisions
         self._texts = texts
 
-    async def ready(self) -> None:
-        """Before a change, which must not happen without its line. Raises OSError."""
-        await self._audit.ready()
+    async def ready(self, name: str) -> None:
+        """Before a change, which must not happen without its line. name: of the source. Raises
+        ConfigRefused."""
+        try:
+            await self._audit.ready()
+        except OSError as error:
+            raise unusable(name, error) from None
 
     async def done(self, action: str, origin: Origin, before: int, after: int, detail: str = "") -> None:
         """A change. before, after: numbers of revisions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gateway.core.errors import MethodNotAllowed, NoRoute
 from gateway.core.jwt.issuer import Issuer
@@ -56,3 +56,14 @@ class Snapshot(Generic[T, A]):
     def made_live(self, revision: int, loaded_at: float, digest: str) -> Snapshot[T, A]:
         """The same config as a numbered revision."""
         return replace(self, revision=revision, loaded_at=loaded_at, digest=digest)
+
+    def view(self) -> dict[str, Any]:
+        """What operators are shown of it, as JSON."""
+        return {
+            "revision": self.revision,
+            "loaded_at": self.loaded_at,
+            "digest": self.digest,
+            "routes": len(self.table.routes),
+            "backends": len(self.backends),
+            "tenants": len(self.tenants),
+        }
