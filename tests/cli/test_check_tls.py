@@ -120,6 +120,8 @@ def test_explain_is_told_where_a_certificate_is_shown(
 ) -> None:
     (tmp_path / "routing.yaml").write_text(MTLS.replace("scopes: [read] }", "scopes: [read], tls: public }"))
     ca.pair("till", "uri:spiffe://shop.example/till/7")
+    other = CONF[CONF.index("[tls:") :].replace("public", "other")
+    (tmp_path / "gateway.conf").write_text(CONF + other)
     alone = "certificates.tills counts on [tls:public] alone, and it is "
     counts = "certificates.tills, by uri:spiffe://shop.example/till/7: tenant acme, scopes read"
     tries = {
@@ -130,6 +132,20 @@ def test_explain_is_told_where_a_certificate_is_shown(
     for option, said in tries.items():
         main.main(["explain", "GET", "/shop/a", "--certificate", "tls/till.pem", "--json", *option])
         assert json.loads(capsys.readouterr().out)["entry"] == said
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--tls", "publik", "--certificate", "x.pem"], "no section [tls:publik] (did you mean 'public'?)"),
+        (["--tls", "public"], "name its file with --certificate"),
+    ],
+)
+def test_explain_refuses_a_listener_that_is_not_there_or_where_nothing_is_shown(
+    options: list[str], said: str, ca: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["explain", "GET", "/", *options]) != 0
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_should_be_known_is_a_note(ca: Authority, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,8 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Without a credential no key is needed.
     shown = any(name in headers for name in ("Authorization", "X-API-Key", "Sec-WebSocket-Protocol"))
 
-    file = arguments.certificate
-    shows = _read_certificate(file, arguments.tls) if file else None
+    shows = _shown(arguments.certificate, arguments.tls, config)
 
     async def ask() -> tuple[Call, GatewayError | None, list[tuple[str, str]]]:
         asked = compiled, asking.chain, arguments.method, arguments.path, headers, via, shows
@@ -82,6 +81,17 @@ def parse_headers(lines: Iterable[str], token: str | None) -> CIMultiDictProxy[s
     if token is not None:
         headers[hdrs.AUTHORIZATION] = f"Bearer {read_token(token)}"
     return CIMultiDictProxy(headers)
+
+
+def _shown(file: str | None, tls: str, config: ProcessConfig) -> Shown | None:
+    """The certificate that is shown, to the listener of this section. Raises ValueError, FileUnusable."""
+    sections = [one.name for one in config.tls]
+    if tls and tls not in sections:
+        path = console.short(config.path)
+        raise ValueError(f"--tls: {path} has no section [tls:{tls}]{console.near(tls, sections)}")
+    if tls and not file:
+        raise ValueError("--tls says where a certificate is shown: name its file with --certificate")
+    return _read_certificate(file, tls) if file else None
 
 
 def _read_certificate(file: str, tls: str) -> Shown:
