@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from gateway.config.audit import file as audit_file
+from gateway.core.config import audit
 from gateway.runtime import threads
 from gateway.runtime.os_errors import explain
 from gateway.runtime.periodic import PeriodicTask
@@ -77,15 +78,21 @@ class AuditCopy:
         if self.path.is_file() and (rest := audit_file.torn(self.path)):
             audit_file.cut(self.path, len(rest))
         found = audit_file.last(self.path)
-        seq = found[0].seq if found is not None else self._last
+        if found is not None:
+            self._last = found[0].seq
         gathered: list[bytes] = []
         size = 0
-        for line in audit_file.after(self._original, seq):
+        for line in audit_file.after(self._original, self._last):
             gathered.append(line)
             size += len(line)
             if size >= _AT_ONCE:
-                audit_file.append(self.path, b"".join(gathered))
+                self._append(gathered)
                 gathered, size = [], 0
-        audit_file.append(self.path, b"".join(gathered))
-        found = audit_file.last(self.path)
-        self._last = found[0].seq if found is not None else seq
+        self._append(gathered)
+
+    def _append(self, lines: list[bytes]) -> None:
+        """The last of them is noted at once: the file may be renamed at any moment, and be asked no more."""
+        audit_file.append(self.path, b"".join(lines))
+        fields = audit.parse(lines[-1]) if lines else None
+        if fields is not None:
+            self._last = fields["seq"]

@@ -326,6 +326,29 @@ async def test_a_copy_goes_on_after_its_own_rotation_and_behind_a_torn_line(tmp_
     assert seqs(copy) == [3, 4, 5]
 
 
+async def test_a_copy_that_is_renamed_in_the_moment_of_its_writing_has_no_line_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy" / "audit.log"
+    copy.parent.mkdir()
+    rotated = copy.with_name("audit.log.1")
+    append = audit_file.append
+
+    def append_and_rotate(path: Path, data: bytes) -> None:
+        append(path, data)
+        if path == copy and data and not rotated.exists():
+            copy.rename(rotated)
+
+    monkeypatch.setattr(audit_file, "append", append_and_rotate)
+    log = at(tmp_path, str(copy))
+    await log.start()
+    await write(log, 2)
+    await eventually(rotated.exists)
+    await write(log, 2, first=3)
+    await log.close()
+    assert seqs(rotated) + seqs(copy) == [1, 2, 3, 4]
+
+
 async def test_a_copy_that_cannot_be_written_is_logged_once_and_keeps_nobody_from_a_change(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
