@@ -152,7 +152,10 @@ async def test_a_key_does_what_its_scopes_say_where_keys_are_taken(tmp_path: Pat
 @pytest.mark.parametrize("bad", ["gw_", "gw_x", "0", "é"])
 async def test_what_is_no_key_is_401_with_the_reason_and_not_repeated(tmp_path: Path, bad: str) -> None:
     async with site(tmp_path) as there:
-        text = bad if bad.startswith("gw_") else new_secret("0123456789")[0][:-1] + bad
+        text = bad
+        if not bad.startswith("gw_"):
+            good = new_secret("0123456789")[0]
+            text = good[:-1] + (bad if good[-1] != bad else "1")
         for headers in (bearer(text), {"X-API-Key": text}):
             assert await there.status(headers) == 401
             assert "mistyped" in there.said and (len(text) < 10 or text not in there.said)

@@ -198,7 +198,7 @@ class Feeds:
         for attempt in (
             store.tenant(GLOBEX).changes("c", event),
             tenant.changes("other", event),
-            tenant.changes("c", event[:-2] + "AA"),
+            tenant.changes("c", event[:-2] + ("BB" if event.endswith("AA") else "AA")),
             tenant.changes("c", ""),
             tenant.changes("c", "é"),
             tenant.changes("c", cursor_of_list),
