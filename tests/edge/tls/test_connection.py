@@ -314,19 +314,26 @@ async def test_a_certificate_that_expired_since_its_session_began_is_refused(tmp
             await response(reader)
 
 
+async def shaken(
+    context: ssl.SSLContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> tuple[ssl.SSLObject, ssl.MemoryBIO]:
+    """A client at the end of its handshake, whose last message is still in what it has to send."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="shop.example")
+    while True:
+        try:
+            client.do_handshake()
+            return client, outgoing
+        except ssl.SSLWantReadError:
+            writer.write(outgoing.read())
+            incoming.write(await reader.read(65536))
+
+
 async def test_a_client_that_ends_its_side_still_gets_its_response(tmp_path: Path) -> None:
     """By a close_notify (RFC 8446 section 6.1), or by the end of the connection of TCP alone."""
     async with serving(tmp_path) as site:
         reader, writer = await site.plain()
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = site.context().wrap_bio(incoming, outgoing, server_hostname="shop.example")
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                writer.write(outgoing.read())
-                incoming.write(await reader.read(65536))
+        client, outgoing = await shaken(site.context(), reader, writer)
         writer.write(outgoing.read())
         client.write(GET)
         with pytest.raises(ssl.SSLWantReadError):
@@ -334,7 +341,6 @@ async def test_a_client_that_ends_its_side_still_gets_its_response(tmp_path: Pat
         writer.write(outgoing.read())
         writer.write_eof()
         raw = await reader.read()
-        incoming.write(raw)
         assert len(raw) > 100  # the response, and our close_notify
         writer.close()
         await eventually(lambda: not site.listener.connections)
@@ -403,15 +409,7 @@ async def test_a_certificate_is_refused_that_was_verified_with_what_was_replaced
         pair, context = site.ca.pair("till"), site.context()
         context.load_cert_chain(pair.certificate, pair.key)
         reader, writer = await site.plain()
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = context.wrap_bio(incoming, outgoing, server_hostname="shop.example")
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                writer.write(outgoing.read())
-                incoming.write(await reader.read(65536))
+        _client, outgoing = await shaken(context, reader, writer)
         ca.write_bytes(ca.read_bytes() + Authority(tmp_path / "other").path.read_bytes())
         await site.sites.reload()
         writer.write(outgoing.read())  # its certificate
