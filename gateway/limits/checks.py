@@ -116,6 +116,13 @@ class Checks(ABC, Generic[Kind]):
             checks.append((self._client_routes, where, route_rate, "route", _CLIENT_ROUTE))
         return checks
 
+    def _show(self, call: Call, statuses: list[LimitStatus], quota: int, used: int) -> None:
+        """Tell the client of its limits. statuses: of those by rate. used: of the quota, without this call;
+        counts where there is a quota (0: none)."""
+        if quota:
+            statuses.append(LimitStatus("quota", quota, DAY, quota - used - 1, self._quotas.left_today))
+        call.limit_fields = fields(call.snapshot.limits.fields, statuses)
+
     def _refuse(
         self,
         call: Call,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from gateway.call import Call
-from gateway.core.policy.limits import LimitStatus, fields, limit_status, take
-from gateway.limits.checks import DAY, Check, Checks, DailyCounts, LimitError
+from gateway.core.policy.limits import limit_status, take
+from gateway.limits.checks import Check, Checks, DailyCounts, LimitError
 
 
 class Buckets:
@@ -83,6 +83,7 @@ class Limits(Checks[Buckets]):
                 buckets.put(key, bucket, now)  # nothing is taken, but a raised rate counts from now on
                 self._refuse(call, error, detail, limit_status(name, bucket, now, rate), wait)
             taken.append((buckets, key, bucket, rate, name))
+        used = 0
         if quota:
             used = self._quotas.used(tenant)
             if used >= quota:
@@ -90,10 +91,7 @@ class Limits(Checks[Buckets]):
             self._quotas.count(tenant)
         for buckets, key, bucket, _, _ in taken:
             buckets.put(key, bucket, now)
-        form = call.snapshot.limits.fields
-        if form != "none":
+        if call.snapshot.limits.fields != "none":
             statuses = [limit_status(name, bucket, now, rate) for _, _, bucket, rate, name in taken]
-            if quota:
-                statuses.append(LimitStatus("quota", quota, DAY, quota - used - 1, self._quotas.left_today))
-            call.limit_fields = fields(form, statuses)
+            self._show(call, statuses, quota, used)
         return True

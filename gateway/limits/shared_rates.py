@@ -10,8 +10,8 @@ from typing import Protocol
 
 from gateway.call import Call
 from gateway.core.errors import ClientLimit, TenantLimit
-from gateway.core.policy.limits import LimitStatus, fields, limit_status
-from gateway.limits.checks import DAY, Check, Checks, DailyCounts, LimitError
+from gateway.core.policy.limits import limit_status
+from gateway.limits.checks import Check, Checks, DailyCounts, LimitError
 from gateway.limits.leases import Lease, Leases, SharedRates
 
 _ASKS = 3  # exchanges that a call waits for: what it asks for may go to another one that waits
@@ -96,7 +96,7 @@ class SharedLimits(Checks[Leases]):
             if wait > 0.0:
                 self._refuse(call, error, detail, limit_status(name, lease.bucket(now), now, rate), wait)
             short.append(lease)
-        asks = False
+        used, asks = 0, False
         if quota:
             used = self._quotas.used(tenant)
             if used >= quota:
@@ -113,13 +113,10 @@ class SharedLimits(Checks[Leases]):
         for lease in taken:
             if lease.take():
                 self._rates.short(lease)
-        form = call.snapshot.limits.fields
-        if form != "none":
+        if call.snapshot.limits.fields != "none":
             statuses = [
                 limit_status(check[3], lease.bucket(now), now, check[2])
                 for check, lease in zip(checks, taken, strict=True)
             ]
-            if quota:
-                statuses.append(LimitStatus("quota", quota, DAY, quota - used - 1, self._quotas.left_today))
-            call.limit_fields = fields(form, statuses)
+            self._show(call, statuses, quota, used)
         return True
