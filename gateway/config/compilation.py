@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gateway.call import Authentication, Snapshot, Target
-from gateway.config import source, strict_yaml
+from gateway.config import own_addresses, source, strict_yaml
+from gateway.config.own_addresses import OwnListener
 from gateway.config.strict_yaml import YamlDocument
+from gateway.core.process.tls import TlsSettings, unknown_sections
 from gateway.core.routing.compile import TargetOf, compile_data
 from gateway.core.routing.problems import Problem, Problems, by_line
 from gateway.runtime import threads
 
 MakeTarget = Callable[[TargetOf], Target]
 ProcessCheck = Callable[[Snapshot], list[Problem]]
+
+
+def against_process(
+    snapshot: Snapshot, own: Iterable[OwnListener], sections: Iterable[TlsSettings]
+) -> list[Problem]:
+    """What a process's own config makes wrong in a routing config. own: its listeners, see own_addresses.of.
+    sections: its [tls:NAME]. Blocks, as own_addresses.problems does."""
+    found = own_addresses.problems(snapshot.backends, own)
+    return [*found, *unknown_sections(snapshot.certificates, sections)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from gateway.auth.operator_token import OperatorToken
 from gateway.auth.signer import Signer
 from gateway.call import Snapshot
 from gateway.config import own_addresses
-from gateway.config.compilation import Compiler, MakeTarget
+from gateway.config.compilation import Compiler, MakeTarget, against_process
 from gateway.config.following import Following
 from gateway.config.live import LiveConfig
 from gateway.config.nodes.nodes import Nodes
@@ -25,7 +25,7 @@ from gateway.core.http.hops import pseudonym
 from gateway.core.openmetrics import Gauge
 from gateway.core.process.command_line import Command
 from gateway.core.process.listeners import Listen, url_of
-from gateway.core.process.tls import TlsSettings, unknown_sections
+from gateway.core.process.tls import TlsSettings
 from gateway.core.routing.problems import Problem
 from gateway.planes.callers import Callers
 from gateway.planes.ground import Ground
@@ -112,8 +112,7 @@ class ControlPlane:
     def _check(self, snapshot: Snapshot) -> list[Problem]:
         """What this process's own config makes wrong in a routing config."""
         own = own_addresses.of(self._config, self._served.bound())
-        sections = unknown_sections(snapshot.certificates, self._served.tls())
-        return [*own_addresses.problems(snapshot.backends, own), *sections]
+        return against_process(snapshot, own, self._served.tls())
 
     def instruments(self) -> tuple[Gauge, ...]:
         """For the metrics."""
