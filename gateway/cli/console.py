@@ -18,7 +18,8 @@ from rich.text import Text
 from gateway.core.routing.problems import Problem
 from gateway.runtime.os_errors import explain
 
-BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code, as a shell reports it
+BROKEN_PIPE = 128 + signal.SIGPIPE  # exit codes, as a shell reports them
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class _Output(Console):

@@ -5,7 +5,6 @@ reload | console.
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -14,8 +13,6 @@ from gateway.cli.parser import parser
 from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.routing.problems import Problems
-
-_INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.discard_output()
         return console.BROKEN_PIPE
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return console.INTERRUPTED
     return console.BROKEN_PIPE if console.out.broken and not code else code
 
 

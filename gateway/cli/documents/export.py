@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -20,8 +19,6 @@ from gateway.runtime import durable
 from gateway.store.model.collection import Collection
 from gateway.store.model.query import MAX_LIMIT
 from gateway.store.port import TenantStore
-
-_BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports it
 
 
 async def export(arguments: argparse.Namespace, engine: Engine) -> int:
@@ -45,7 +42,7 @@ async def export(arguments: argparse.Namespace, engine: Engine) -> int:
                 file.flush()
         except BrokenPipeError:  # the reader has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _BROKEN_PIPE
+            return console.BROKEN_PIPE
         if output != "-":
             _print_done(f"{console.count(exported, 'document')} of {arguments.collection} to {output}")
     return 0

@@ -17,7 +17,6 @@ from gateway.cli.documents.meter import Meter
 from gateway.core.errors import GatewayError
 from gateway.core.process.settings import ProcessConfig
 
-_INTERRUPTED = 128 + signal.SIGINT
 Work = Callable[[argparse.Namespace, Engine], Coroutine[Any, Any, int]]
 
 _OS_HINTS = {
@@ -51,7 +50,7 @@ def run(work: Work, arguments: argparse.Namespace, config: ProcessConfig) -> int
         with Meter() as meter:
             return asyncio.run(on_store())
     except asyncio.CancelledError:
-        return _INTERRUPTED
+        return console.INTERRUPTED
     except (GatewayError, Unusable) as error:
         console.fail(reason(error))
     except OSError as error:
@@ -64,6 +63,6 @@ def _interrupt(task: asyncio.Task[Any], engine: Engine) -> None:
     """The first Ctrl-C cancels the work, and a copy that runs is undone; the second ends the process at once,
     which does no harm but may leave a temporary file."""
     if engine.stopped.is_set():
-        os._exit(_INTERRUPTED)
+        os._exit(console.INTERRUPTED)
     engine.stopped.set()
     task.cancel()
